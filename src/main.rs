@@ -1,1 +1,100 @@
-fn main(){}
+//! `grpc_health_probe` asks one gRPC server whether it is healthy (`grpc.health.v1.Health/Check`), and says why when
+//! it is not. ARCHITECTURE.md shows the way of the data through these files.
+
+mod certificate;
+mod check;
+mod cli;
+mod config;
+mod connect;
+mod deadline;
+mod goflag;
+mod guard;
+mod http2;
+mod journal;
+mod outcome;
+mod pem;
+mod probe;
+mod report;
+mod signals;
+mod target;
+mod text;
+mod tls;
+mod wire;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use tokio::{runtime, time::Instant};
+
+use crate::{
+    cli::Request,
+    config::{Config, Style},
+    journal::{Journal, Record},
+    outcome::{Failure, Kind, Verdict},
+    probe::probe,
+    report::{Report, Verbose},
+    signals::Signals,
+};
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    let arguments = match cli::parse(words.iter().cloned()) {
+        Ok(Request::Print(text)) => {
+            report::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Probe(arguments)) => arguments,
+        Err(failure) => return unusable(Style { json: cli::asks_for_json(&words), ..Style::DEFAULT }, None, failure),
+    };
+    let style = match Style::new(&arguments) {
+        Ok(style) => style,
+        Err(failure) => return unusable(Style::DEFAULT, None, failure),
+    };
+    let config = match Config::new(&arguments) {
+        Ok(config) => config,
+        Err(failure) => return unusable(style, arguments.addr.as_ref().map(|addr| addr.text.as_str()), failure),
+    };
+
+    let verbose = style.verbose.then_some(Verbose);
+    if let Some(verbose) = verbose {
+        verbose.options(&config.tell());
+    }
+    let (verdicts, record) = run(&config, start, verbose);
+    let report = Report { address: Some(&config.address), services: &config.services, verdicts, record: Some(record) };
+    exit(style, &report)
+}
+
+/// Runs the probe to its end or to a signal.
+fn run(config: &Config, start: Instant, verbose: Option<Verbose>) -> (Result<Vec<Verdict>, Failure>, Record) {
+    let signals = Signals::catch();
+    let journal = Journal::new(verbose);
+    let runtime = match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = format!("this system gives no means to wait for a server: {error}");
+            return (Err(Failure::new(Kind::ConnectFailed, message)), journal.record());
+        }
+    };
+    let verdicts = runtime.block_on(async {
+        tokio::select! {
+            verdicts = probe(config, start, &journal) => verdicts,
+            signal = signals.next() => {
+                let phase = journal.record().phase;
+                let message = format!("stopped by {signal} in the phase {}", phase.name());
+                Err(Failure::new(Kind::Interrupted(phase), message))
+            }
+        }
+    });
+    // Nobody waits for a thread that a name server or a pipe keeps.
+    runtime.shutdown_background();
+    (verdicts, journal.record())
+}
+
+/// Ends with a failure that kept the probe from beginning.
+fn unusable(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
+    exit(style, &Report { address, services: &[], verdicts: Err(failure), record: None })
+}
+
+fn exit(style: Style, report: &Report<'_>) -> ExitCode {
+    ExitCode::from(style.exit_codes.code(report.print(style)))
+}

@@ -1,0 +1,290 @@
+//! Shows what the probe says to servers that are well, unwell, misconfigured or absent.
+//!
+//! ```text
+//! cargo run --example demo
+//! ```
+//!
+//! Needs nothing but Rust: it builds the probe and the server of `health_server.rs`, makes certificates, and runs the
+//! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or does
+//! not say why.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+fn main() -> Result<ExitCode> {
+    let probe = build("--bin", "grpc_health_probe")?;
+    let health_server = build("--example", "health_server")?;
+    let directory = TempDir::new()?;
+    write_certificates(directory.path())?;
+
+    let mut demo = Demo { probe, health_server, directory, runs: 0, wrong: Vec::new() };
+    plaintext(&mut demo)?;
+    #[cfg(unix)]
+    unix_socket(&mut demo)?;
+    tls(&mut demo)?;
+    mutual_tls(&mut demo)?;
+    no_answer(&mut demo)?;
+    for_programs(&mut demo)?;
+    Ok(demo.verdict())
+}
+
+fn plaintext(demo: &mut Demo) -> Result<()> {
+    let mut server = demo.serve("--service shop.Cart=SERVING --service shop.Payment=NOT_SERVING --gzip")?;
+    let addr = server.address.clone();
+
+    title("A healthy server");
+    demo.run(&format!("grpc_health_probe -addr={addr}"), 0, "status: SERVING")?;
+
+    title("One of its services, over gzip");
+    demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Cart -gzip"), 0, "status: SERVING")?;
+
+    title("A service that is not serving");
+    let words = "service unhealthy (responded with \"NOT_SERVING\")";
+    demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Payment"), 1, words)?;
+
+    title("Two services at once: both must serve");
+    demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Cart -service=shop.Payment"), 1, "NOT_SERVING")?;
+
+    title("A service that the server does not know");
+    demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Crat"), 1, "NOT_FOUND")?;
+
+    title("-tls, but the server speaks plaintext");
+    demo.run(&format!("grpc_health_probe -addr={addr} -tls -tls-ca-cert=ca.pem"), 1, "hint: leave out -tls")?;
+
+    title("Every step, and how long it took");
+    demo.run(&format!("grpc_health_probe -addr={addr} -v"), 0, "status: SERVING")?;
+
+    title("The same server, once it has begun to shut down");
+    server.set("=NOT_SERVING")?;
+    demo.run(&format!("grpc_health_probe -addr={addr}"), 1, "NOT_SERVING")
+}
+
+#[cfg(unix)]
+fn unix_socket(demo: &mut Demo) -> Result<()> {
+    let _server = demo.serve("--unix health.sock")?;
+
+    title("A unix socket");
+    demo.run("grpc_health_probe -addr=unix:health.sock", 0, "status: SERVING")?;
+
+    title("A unix socket that is not there");
+    demo.run("grpc_health_probe -addr=unix:healthy.sock", 1, "healthy.sock")
+}
+
+fn tls(demo: &mut Demo) -> Result<()> {
+    let server = demo.serve("--tls-cert server.pem --tls-key server.key")?;
+    let (ip, name) = (&server.address, server.address.replace("127.0.0.1", "localhost"));
+
+    title("TLS");
+    demo.run(&format!("grpc_health_probe -addr={name} -tls -tls-ca-cert=ca.pem"), 0, "status: SERVING")?;
+
+    title("TLS, dialled by an address that the certificate does not have");
+    let words = "hint: use -tls-server-name=localhost";
+    demo.run(&format!("grpc_health_probe -addr={ip} -tls -tls-ca-cert=ca.pem"), 1, words)?;
+
+    title("The same, with the hint followed");
+    let follow = format!("grpc_health_probe -addr={ip} -tls -tls-ca-cert=ca.pem -tls-server-name=localhost");
+    demo.run(&follow, 0, "status: SERVING")?;
+
+    title("-tls forgotten");
+    demo.run(&format!("grpc_health_probe -addr={name}"), 1, "hint: add -tls")
+}
+
+fn mutual_tls(demo: &mut Demo) -> Result<()> {
+    let server = demo.serve("--tls-cert server.pem --tls-key server.key --client-ca ca.pem")?;
+    let probe = format!(
+        "grpc_health_probe -addr={} -tls -tls-ca-cert=ca.pem",
+        server.address.replace("127.0.0.1", "localhost")
+    );
+
+    title("Mutual TLS");
+    let with_certificate = format!("{probe} -tls-client-cert=client.pem -tls-client-key=client.key");
+    demo.run(&with_certificate, 0, "status: SERVING")?;
+
+    title("Mutual TLS, the client's certificate forgotten");
+    demo.run(&probe, 1, "-tls-client-cert")
+}
+
+fn no_answer(demo: &mut Demo) -> Result<()> {
+    let late = demo.serve("--delay 60000")?;
+
+    title("Nothing listens there");
+    demo.run("grpc_health_probe -addr=127.0.0.1:1", 1, "connection refused")?;
+
+    title("The server takes the connection and does not answer in time");
+    demo.run(&format!("grpc_health_probe -addr={} -rpc-timeout=200ms", late.address), 1, "timed out after 200ms")
+}
+
+fn for_programs(demo: &mut Demo) -> Result<()> {
+    let server = demo.serve("--service shop.Cart=SERVING --service shop.Payment=NOT_SERVING")?;
+    let addr = &server.address;
+
+    title("Environment variables only");
+    let variables = format!("GRPC_HEALTH_PROBE_ADDR={addr} GRPC_HEALTH_PROBE_SERVICE=shop.Cart");
+    demo.run(&format!("{variables} grpc_health_probe"), 0, "status: SERVING")?;
+
+    title("JSON, of a success and of a failure");
+    demo.run(&format!("grpc_health_probe -addr={addr} -output=json"), 0, r#""status":"SERVING""#)?;
+    demo.run("grpc_health_probe -addr=127.0.0.1:1 -output=json", 1, r#""kind":"connection-refused""#)?;
+
+    title("Exit codes that tell the failures apart: usage, no connection, no answer, not serving");
+    demo.run("grpc_health_probe -exit-codes=detailed -addr=127.0.0.1", 1, "127.0.0.1")?;
+    demo.run("grpc_health_probe -exit-codes=detailed -addr=127.0.0.1:1", 2, "connection refused")?;
+    demo.run(&format!("grpc_health_probe -exit-codes=detailed -addr={addr} -service=shop.Crat"), 3, "NOT_FOUND")?;
+    demo.run(&format!("grpc_health_probe -exit-codes=detailed -addr={addr} -service=shop.Payment"), 4, "NOT_SERVING")
+}
+
+fn title(title: &str) {
+    println!("\n{title}");
+}
+
+/// Builds a program of this package, in the profile that the demo was built in, and returns its path.
+fn build(kind: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["build", kind, name, "--message-format=json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    // Those of `cargo run` would have cargo build some dependencies anew, and again at the next ordinary build.
+    for prefix in ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"] {
+        forget_variables(&mut cargo, prefix);
+    }
+    let output =
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().context("run cargo")?;
+    ensure!(output.status.success(), "{name} does not build");
+
+    // Where the executable lies depends on the target and on the user's settings; cargo knows.
+    String::from_utf8(output.stdout)?
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo names no executable for {name}"))
+}
+
+fn forget_variables(command: &mut Command, prefix: &str) {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(prefix)) {
+        command.env_remove(name);
+    }
+}
+
+/// A CA, a server's certificate for `localhost`, and a client's certificate.
+fn write_certificates(directory: &Path) -> Result<()> {
+    let mut ca = CertificateParams::new([])?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+    fs::write(directory.join("ca.pem"), ca.pem())?;
+
+    for (file, name) in [("server", "localhost"), ("client", "grpc-health-probe")] {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &ca)?;
+        fs::write(directory.join(file).with_extension("pem"), certificate.pem())?;
+        fs::write(directory.join(file).with_extension("key"), key.serialize_pem())?;
+    }
+    Ok(())
+}
+
+struct Demo {
+    probe: PathBuf,
+    health_server: PathBuf,
+    /// Servers and probes run in it, so that their arguments are short file names.
+    directory: TempDir,
+    runs: usize,
+    /// The command lines that did not end as they should.
+    wrong: Vec<String>,
+}
+
+impl Demo {
+    fn serve(&self, flags: &str) -> Result<Server> {
+        let mut process = Command::new(&self.health_server)
+            .args(flags.split_whitespace())
+            .current_dir(self.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start health_server")?;
+        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut server = Server { process, stdout, address: String::new() };
+        let line = server.read_line()?;
+        line.strip_prefix("listening on ").context("health_server does not listen")?.clone_into(&mut server.address);
+        Ok(server)
+    }
+
+    /// Runs a command line, prints it with its result, and notes whether the exit code and the words are as they should.
+    fn run(&mut self, line: &str, code: i32, words: &str) -> Result<()> {
+        println!("  $ {line}");
+        let mut command = Command::new(&self.probe);
+        command.current_dir(self.directory.path());
+        forget_variables(&mut command, "GRPC_HEALTH_PROBE_");
+        let (variables, arguments) = line.split_once("grpc_health_probe").expect("every line runs the probe");
+        command.envs(variables.split_whitespace().filter_map(|variable| variable.split_once('=')));
+        let output = command.args(arguments.split_whitespace()).output().context("run the probe")?;
+
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        for line in stdout.lines() {
+            println!("    stdout  {line}");
+        }
+        for line in stderr.lines() {
+            println!("    stderr  {line}");
+        }
+        match output.status.code() {
+            Some(code) => println!("    exit    {code}"),
+            None => println!("    ended by a signal ({})", output.status),
+        }
+
+        self.runs += 1;
+        if output.status.code() != Some(code) || !(stdout.contains(words) || stderr.contains(words)) {
+            println!("    WRONG   should exit with {code} and say: {words}");
+            self.wrong.push(line.to_owned());
+        }
+        Ok(())
+    }
+
+    fn verdict(&self) -> ExitCode {
+        if self.wrong.is_empty() {
+            println!("\nAll {} runs ended as they should.", self.runs);
+            return ExitCode::SUCCESS;
+        }
+        println!("\n{} of {} runs did not end as they should:", self.wrong.len(), self.runs);
+        for line in &self.wrong {
+            println!("  $ {line}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// A running `health_server`, stopped when dropped.
+struct Server {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    /// Sets a status, and waits until it holds.
+    fn set(&mut self, status: &str) -> Result<()> {
+        writeln!(self.process.stdin.as_mut().expect("it is piped"), "{status}")?;
+        let repeated = self.read_line()?;
+        ensure!(repeated == status, "health_server says {repeated:?}");
+        Ok(())
+    }
+
+    fn read_line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It fails only if the server has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,79 @@
+//! What a certificate says, for people: whom it is for, who issued it, until when it holds (RFC 5280).
+
+use std::{net::IpAddr, time::Duration};
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_cert::{
+    Certificate,
+    der::{DateTime, Decode, oid::ObjectIdentifier},
+    ext::pkix::{ExtendedKeyUsage, SubjectAltName, name::GeneralName},
+};
+
+/// id-kp-serverAuth and anyExtendedKeyUsage.
+const SERVER_PURPOSES: [ObjectIdentifier; 2] =
+    [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
+
+/// The readable part of a certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// As RFC 4514 writes names: `CN=api,O=Corp`.
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    /// DNS names, addresses and URIs of the subject.
+    pub(crate) names: Vec<String>,
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+    /// Whether a server may use it, as far as its purposes go.
+    pub(crate) is_for_servers: bool,
+}
+
+/// Reads a certificate; nothing where it is not one that can be read.
+pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let certificate = certificate.tbs_certificate();
+    let names = match certificate.get_extension::<SubjectAltName>() {
+        Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
+        _ => Vec::new(),
+    };
+    let purposes = certificate.get_extension::<ExtendedKeyUsage>().ok()?;
+    let validity = certificate.validity();
+    Some(Description {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        names,
+        not_before: UnixTime::since_unix_epoch(validity.not_before.to_unix_duration()),
+        not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
+        is_for_servers: purposes
+            .is_none_or(|(_, ExtendedKeyUsage(purposes))| purposes.iter().any(|id| SERVER_PURPOSES.contains(id))),
+    })
+}
+
+fn name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+        GeneralName::IpAddress(octets) => match *octets.as_bytes() {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            ref octets => <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::from(octets).to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// A moment in RFC 3339, UTC.
+pub(crate) fn date_time(time: UnixTime) -> String {
+    // The calendar of certificates ends with the year 9999.
+    DateTime::from_unix_duration(Duration::from_secs(time.as_secs()))
+        .map_or_else(|_| "after 9999".to_owned(), |date| date.to_string())
+}
+
+/// The time between two moments, in its largest unit: `3 days`.
+pub(crate) fn span(from: UnixTime, to: UnixTime) -> String {
+    let seconds = to.as_secs().abs_diff(from.as_secs());
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

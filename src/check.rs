@@ -1,0 +1,122 @@
+//! The RPC: `grpc.health.v1.Health/Check` (health-checking.md) by tonic's generated client, under its own deadline.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+
+use http::{Uri, uri};
+use tonic::{Request, Status, codec::CompressionEncoding};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    config::Config,
+    deadline::Deadline,
+    guard::{Guard, MAX_MESSAGE},
+    http2::Connection,
+    journal::Journal,
+    outcome::{Failure, Kind, Phase},
+};
+
+/// What the server answered, or why it did not.
+type Answer = Result<i32, Failure>;
+
+/// Asks about all configured services at once; the answers are in their order.
+pub(crate) async fn check_all(
+    connection: &Connection,
+    config: &Config,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Vec<Answer> {
+    let begun = journal.begin(Phase::Rpc);
+    let checks = config.services.iter().map(|service| check(connection, config, service, deadline));
+    let answers = all(checks.collect()).await;
+    journal.end(Phase::Rpc, begun, || {
+        let healthy = answers.iter().filter(|answer| answer.is_ok()).count();
+        format!("{healthy} of {} answered", answers.len())
+    });
+    answers
+}
+
+async fn check(connection: &Connection, config: &Config, service: &str, deadline: Deadline) -> Answer {
+    let guard = Guard { requests: connection.requests.clone(), gzip: config.gzip };
+    let mut client = HealthClient::with_origin(guard, origin(config)).max_decoding_message_size(MAX_MESSAGE);
+    if config.gzip {
+        client = client.send_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Gzip);
+    }
+    let mut request = Request::new(HealthCheckRequest { service: service.to_owned() });
+    *request.metadata_mut() = config.metadata.clone();
+    request.set_timeout(grpc_timeout(config, deadline));
+    match deadline.bound(client.check(request)).await {
+        Ok(Ok(response)) => Ok(response.into_inner().status),
+        Ok(Err(status)) => Err(failure(config, service, status)),
+        Err(_) => {
+            let message = format!("health check of {} timed out after {}", config.address, deadline.limit());
+            Err(Failure::new(Kind::RpcTimeout, format!("{message}: connected, no answer")))
+        }
+    }
+}
+
+/// tonic takes scheme and authority of requests from here.
+fn origin(config: &Config) -> Uri {
+    let scheme = if config.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
+    Uri::builder()
+        .scheme(scheme)
+        .authority(config.authority.clone())
+        .path_and_query("/")
+        .build()
+        .expect("all three parts are there")
+}
+
+/// The RPC time-out as the user gave it, or what `-timeout` has left of it.
+fn grpc_timeout(config: &Config, deadline: Deadline) -> Duration {
+    match config.timeout {
+        Some(_) => config.rpc_timeout.min(deadline.remaining()),
+        None => config.rpc_timeout,
+    }
+}
+
+/// Whatever the server did is told by the guard; what remains is a message that tonic could not decode.
+fn failure(config: &Config, service: &str, status: Status) -> Failure {
+    let told = std::error::Error::source(&status).and_then(|source| source.downcast_ref::<Failure>());
+    let mut failure = told.cloned().unwrap_or_else(|| {
+        Failure::new(Kind::MalformedResponse, format!("the answer is malformed: {}", status.message()))
+    });
+    failure.message = format!("health check of {} failed: {}", config.address, failure.message);
+    if failure.kind == Kind::ServiceUnknown && !service.is_empty() {
+        return failure
+            .hint(format!("the server does not know the service {service:?}; its name, or leave out -service"));
+    }
+    failure
+}
+
+/// Runs all at once, to the end of the last.
+async fn all<T>(work: Vec<impl Future<Output = T>>) -> Vec<T> {
+    enum Slot<F, T> {
+        Running(Pin<Box<F>>),
+        Done(Option<T>),
+    }
+    let mut slots: Vec<_> = work.into_iter().map(|work| Slot::Running(Box::pin(work))).collect();
+    poll_fn(|cx| {
+        let mut is_pending = false;
+        for slot in &mut slots {
+            if let Slot::Running(work) = slot {
+                match work.as_mut().poll(cx) {
+                    Poll::Ready(result) => *slot = Slot::Done(Some(result)),
+                    Poll::Pending => is_pending = true,
+                }
+            }
+        }
+        if is_pending {
+            return Poll::Pending;
+        }
+        let results = slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Done(result) => result.take(),
+            Slot::Running(_) => None,
+        });
+        Poll::Ready(results.collect())
+    })
+    .await
+}

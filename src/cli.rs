@@ -1,0 +1,254 @@
+//! The command line and the environment: which flags there are, what they say about themselves, and what the user
+//! gave, as text.
+
+use std::{env, ffi::OsString};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{
+    goflag,
+    outcome::{Failure, Kind},
+};
+
+/// The variable of a flag is this and the flag's name in upper snake case.
+const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
+
+/// What the command line asks for.
+pub(crate) enum Request {
+    /// To probe.
+    Probe(Box<Arguments>),
+    /// To print this text and be done, `-help` and `-version`.
+    Print(String),
+}
+
+/// One value that the user gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    pub(crate) text: String,
+    /// What to call it in messages: `-addr`, or the variable it came from.
+    pub(crate) name: String,
+}
+
+/// Everything the user said, one to one with the flags. Empty values count as not given.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) addr: Option<Given>,
+    pub(crate) service: Vec<Given>,
+    pub(crate) rpc_header: Vec<Given>,
+    pub(crate) user_agent: Option<Given>,
+    pub(crate) gzip: Option<Given>,
+    pub(crate) connect_timeout: Option<Given>,
+    pub(crate) rpc_timeout: Option<Given>,
+    pub(crate) timeout: Option<Given>,
+    pub(crate) tls: Option<Given>,
+    pub(crate) tls_no_verify: Option<Given>,
+    pub(crate) tls_ca_cert: Option<Given>,
+    pub(crate) tls_client_cert: Option<Given>,
+    pub(crate) tls_client_key: Option<Given>,
+    pub(crate) tls_server_name: Option<Given>,
+    pub(crate) spiffe: Option<Given>,
+    pub(crate) alts: Option<Given>,
+    pub(crate) exit_codes: Option<Given>,
+    pub(crate) output: Option<Given>,
+    pub(crate) quiet: Option<Given>,
+    pub(crate) verbose: Option<Given>,
+}
+
+/// Reads the command line (without the program's name) and the environment.
+///
+/// # Errors
+/// What no flag allows, named as the user wrote it. What the values mean is for `config` to judge.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Failure> {
+    let usage = |message: String| Failure::new(Kind::Usage, message).hint("-help lists all flags");
+    let mut text = Vec::new();
+    for word in words {
+        text.push(word.into_string().map_err(|word| usage(format!("the argument {word:?} is not UTF-8")))?);
+    }
+    let command = command();
+    let words = goflag::normalise(text, &command).map_err(|error| usage(error.to_string()))?;
+    let mut matches = command.try_get_matches_from(words).map_err(|error| usage(explain(&error)))?;
+    if matches.get_flag("help") {
+        return Ok(Request::Print(help()));
+    }
+    if matches.get_flag("version") {
+        return Ok(Request::Print(format!("{}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    arguments(&mut matches).map(|arguments| Request::Probe(Box::new(arguments)))
+}
+
+fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
+    let mut all = |flag: &str| -> Result<Vec<Given>, Failure> {
+        let given: Vec<String> = matches.remove_many(flag).into_iter().flatten().collect();
+        let name = format!("-{flag}");
+        let given: Vec<Given> =
+            given.into_iter().filter(|text| !text.is_empty()).map(|text| Given { text, name: name.clone() }).collect();
+        if given.is_empty() { from_environment(flag) } else { Ok(given) }
+    };
+    let positional = all("address")?.pop();
+    let mut one = |flag: &str| all(flag).map(|mut given| given.pop());
+    let addr = match (positional, one("addr")?) {
+        (Some(_), Some(addr)) if addr.name == "-addr" => {
+            return Err(Failure::new(Kind::Usage, "the address is given twice: with -addr and without"));
+        }
+        (Some(positional), _) => Some(Given { name: "the address".to_owned(), ..positional }),
+        (None, addr) => addr,
+    };
+    Ok(Arguments {
+        addr,
+        user_agent: one("user-agent")?,
+        gzip: one("gzip")?,
+        connect_timeout: one("connect-timeout")?,
+        rpc_timeout: one("rpc-timeout")?,
+        timeout: one("timeout")?,
+        tls: one("tls")?,
+        tls_no_verify: one("tls-no-verify")?,
+        tls_ca_cert: one("tls-ca-cert")?,
+        tls_client_cert: one("tls-client-cert")?,
+        tls_client_key: one("tls-client-key")?,
+        tls_server_name: one("tls-server-name")?,
+        spiffe: one("spiffe")?,
+        alts: one("alts")?,
+        exit_codes: one("exit-codes")?,
+        output: one("output")?,
+        quiet: one("q")?,
+        verbose: one("v")?,
+        service: all("service")?,
+        rpc_header: all("rpc-header")?,
+    })
+}
+
+/// Whether the command line asks for JSON, as far as one that cannot be read tells.
+pub(crate) fn asks_for_json(words: &[OsString]) -> bool {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let flags = words.iter().map(|word| word.trim_start_matches('-'));
+    let glued = flags.clone().any(|flag| flag == "output=json");
+    glued || flags.zip(words.iter().skip(1)).any(|(flag, value)| flag == "output" && *value == "json")
+}
+
+/// The value of a flag's variable; of a repeatable one, a value on each line.
+fn from_environment(flag: &str) -> Result<Vec<Given>, Failure> {
+    let name = variable(flag);
+    let Some(text) = env::var_os(&name) else { return Ok(Vec::new()) };
+    let text = text.into_string().map_err(|_| Failure::new(Kind::Usage, format!("{name} is not UTF-8")))?;
+    let given = |text: &str| Given { text: text.to_owned(), name: name.clone() };
+    Ok(if is_repeatable(flag) {
+        text.lines().filter(|line| !line.is_empty()).map(given).collect()
+    } else {
+        Some(text.as_str()).filter(|text| !text.is_empty()).map(given).into_iter().collect()
+    })
+}
+
+fn is_repeatable(flag: &str) -> bool {
+    matches!(flag, "service" | "rpc-header")
+}
+
+fn variable(flag: &str) -> String {
+    VARIABLE_PREFIX.to_owned() + &flag.to_ascii_uppercase().replace('-', "_")
+}
+
+/// A clap error in this program's words, with flags as the user writes them.
+fn explain(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    let single_dash = |flag: &str| {
+        let flag = flag.split(['=', ' ']).next().unwrap_or(flag);
+        flag.strip_prefix('-').filter(|flag| flag.starts_with('-')).unwrap_or(flag).to_owned()
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
+            Some(nearest) => {
+                format!("unknown flag {}; did you mean {}?", single_dash(argument), single_dash(nearest))
+            }
+            None => format!("unknown flag {}", single_dash(argument)),
+        },
+        ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}: there is one address"),
+        ErrorKind::TooManyValues => format!("{} takes no value", single_dash(argument)),
+        kind => format!("{}: {kind}", single_dash(argument)),
+    }
+}
+
+/// All flags, for clap. Their names are Go's; `goflag` mends the dashes.
+fn command() -> Command {
+    let flag = |name: &'static str| Arg::new(name).long(name);
+    let text = |name: &'static str, value: &'static str| {
+        let action = if is_repeatable(name) { ArgAction::Append } else { ArgAction::Set };
+        flag(name).value_name(value).action(action)
+    };
+    let boolean = |name: &'static str| {
+        flag(name).num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
+    };
+    Command::new("grpc_health_probe")
+        .no_binary_name(true)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .next_help_heading("What to check")
+        .arg(Arg::new("address").value_name("HOST:PORT").help("The same as -addr"))
+        .arg(text("addr", "HOST:PORT").help(
+            "The server: host:port, :port (this machine), [::1]:port, dns:///host:port, unix:/path, unix-abstract:name",
+        ))
+        .arg(
+            text("service", "NAME")
+                .help("Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are"),
+        )
+        .arg(text("rpc-header", "'NAME: VALUE'").help("Request metadata. Repeatable"))
+        .arg(text("user-agent", "TEXT").help("The user-agent header [default: grpc_health_probe]"))
+        .arg(boolean("gzip").help("Compress the request, accept a compressed answer"))
+        .next_help_heading("Time (as in 300ms, 1.5s, 1m30s)")
+        .arg(text("connect-timeout", "DURATION").help(
+            "Resolve, connect, TLS and HTTP/2 together; if given, a refused address is tried until then [default: 1s]",
+        ))
+        .arg(text("rpc-timeout", "DURATION").help("The request and its answer [default: 1s]"))
+        .arg(text("timeout", "DURATION").help("Bound on the whole run; keep it below the orchestrator's own"))
+        .next_help_heading("TLS")
+        .arg(boolean("tls").help("Use TLS"))
+        .arg(text("tls-ca-cert", "FILE").help("Trust these certificates instead of the system's (PEM)"))
+        .arg(text("tls-client-cert", "FILE").help("Client certificate, with its chain (PEM)"))
+        .arg(text("tls-client-key", "FILE").help("Private key of the client certificate (PEM)"))
+        .arg(text("tls-server-name", "NAME").help("Name to verify and to send, instead of the address's host"))
+        .arg(boolean("tls-no-verify").help("INSECURE: accept any certificate"))
+        .arg(boolean("spiffe").help("mTLS with an identity from the SPIFFE Workload API (not supported yet)"))
+        .arg(boolean("alts").help("Google ALTS (not supported yet)"))
+        .next_help_heading("Output")
+        .arg(text("exit-codes", "SET").help("docker: 0 or 1; detailed: one for each layer [default: docker]"))
+        .arg(text("output", "FORMAT").help("text or json [default: text]"))
+        .arg(boolean("q").help("Print nothing when healthy"))
+        .arg(boolean("v").help("Print the options, then each phase with its time"))
+        .arg(flag("version").action(ArgAction::SetTrue).help("Print the version"))
+        .arg(flag("help").alias("h").action(ArgAction::SetTrue).help("Print this help"))
+}
+
+/// The text of `-help`: clap's, with flags in the form that people write, and their variables.
+fn help() -> String {
+    const EXIT_CODES: &str = "\
+Exit codes                                             docker  detailed
+  every asked service is SERVING                            0         0
+  bad arguments, unreadable or unusable files               1         1
+  not connected: resolve, connect, TLS, HTTP/2              1         2
+  connected, the RPC failed or timed out                    1         3
+  answered, but not SERVING                                 1         4
+
+Flags may also be written with two dashes; booleans take a value after \"=\" only (-tls=false). A flag wins over its
+variable; the variable of a repeatable flag has one value on each line.";
+
+    let command =
+        command().after_help(EXIT_CODES).override_usage("grpc_health_probe [FLAGS] HOST:PORT").mut_args(|arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            match arg.get_long() {
+                Some("help" | "version") | None => arg,
+                Some(flag) => {
+                    let variable = variable(flag);
+                    arg.help(format!("{help} [env: {variable}]"))
+                }
+            }
+        });
+    let text = { command }.render_help().to_string();
+    text.replace("      --", "  -").replace("[=<", "[=").replace(">]", "]")
+}

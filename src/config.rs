@@ -1,0 +1,341 @@
+//! From what the user said to what it means: every value read, every relation between flags settled. What cannot be
+//! meant cannot be built.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, anyhow, bail, ensure};
+use http::uri::Authority;
+use rustls_pki_types::ServerName;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+
+use crate::{
+    cli::{Arguments, Given},
+    goflag::{format_duration, parse_bool, parse_duration},
+    outcome::{ExitCodes, Failure, Kind},
+    target::{self, Target},
+};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+const USER_AGENT: &str = "user-agent";
+const DEFAULT_USER_AGENT: &str = "grpc_health_probe";
+
+/// How results are told. Settled before everything else, so that everything else can fail in that form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    pub(crate) exit_codes: ExitCodes,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+}
+
+impl Style {
+    /// What holds until the user's wishes are known.
+    pub(crate) const DEFAULT: Self = Self { exit_codes: ExitCodes::Docker, json: false, quiet: false, verbose: false };
+
+    /// # Errors
+    /// A value that the flag does not know.
+    pub(crate) fn new(arguments: &Arguments) -> Result<Self, Failure> {
+        let exit_codes = read(arguments.exit_codes.as_ref(), |text| match text {
+            "docker" => Ok(ExitCodes::Docker),
+            "detailed" => Ok(ExitCodes::Detailed),
+            _ => bail!("neither docker nor detailed"),
+        })?;
+        let json = read(arguments.output.as_ref(), |text| match text {
+            "text" => Ok(false),
+            "json" => Ok(true),
+            _ => bail!("neither text nor json"),
+        })?;
+        Ok(Self {
+            exit_codes: exit_codes.unwrap_or(ExitCodes::Docker),
+            json: json.unwrap_or(false),
+            quiet: is_set(arguments.quiet.as_ref())?,
+            verbose: is_set(arguments.verbose.as_ref())?,
+        })
+    }
+}
+
+/// What to probe and how.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The address as the user gave it, for messages.
+    pub(crate) address: String,
+    pub(crate) target: Target,
+    /// The `:authority` of requests.
+    pub(crate) authority: Authority,
+    /// The services to ask about, at least one; an empty name is the server as a whole.
+    pub(crate) services: Vec<String>,
+    /// What the user wants sent, and the user agent.
+    pub(crate) metadata: MetadataMap,
+    pub(crate) gzip: bool,
+    /// From the start until the server's SETTINGS have come.
+    pub(crate) connect_timeout: Duration,
+    /// Whether to try a refused address again while `connect_timeout` lasts: if the user chose that time.
+    pub(crate) keep_trying: bool,
+    /// From the server's SETTINGS to the end of the answer.
+    pub(crate) rpc_timeout: Duration,
+    /// Bound on the whole run.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// How to speak TLS.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) trust: Trust,
+    /// The client's certificate chain and its key, as files.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// The name to send, and to verify where certificates are verified.
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// Which servers to believe.
+#[derive(Debug)]
+pub(crate) enum Trust {
+    /// Those with a certificate from one of the system's trust anchors.
+    System,
+    /// Those with a certificate from this file's.
+    File(PathBuf),
+    /// All: `-tls-no-verify`.
+    Anyone,
+}
+
+impl Config {
+    /// # Errors
+    /// A value that cannot be read, a missing address, and flags that exclude each other, each named as the user
+    /// gave it.
+    pub(crate) fn new(arguments: &Arguments) -> Result<Self, Failure> {
+        refuse_unsupported(arguments)?;
+        let address = arguments.addr.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Usage, "-addr is not specified").hint("say what to probe: -addr=:50051")
+        })?;
+        let target = target::parse(&address.text).map_err(|error| unusable(address, &error))?;
+        let tls = tls(arguments, &target)?;
+        let authority = match &arguments.tls_server_name {
+            Some(name) => authority_of(&name.text).map_err(|error| unusable(name, &error))?,
+            None => target.authority.parse().map_err(|_| unusable(address, &anyhow!("not a valid authority")))?,
+        };
+        let services: Vec<String> = arguments.service.iter().map(|given| given.text.clone()).collect();
+        let mut metadata = metadata(&arguments.rpc_header)?;
+        let user_agent = read(arguments.user_agent.as_ref(), header_value)?;
+        let user_agent = user_agent.unwrap_or(AsciiMetadataValue::from_static(DEFAULT_USER_AGENT));
+        metadata.insert(USER_AGENT, user_agent);
+        let connect_timeout = timeout(arguments.connect_timeout.as_ref())?;
+        Ok(Self {
+            address: address.text.clone(),
+            target,
+            authority,
+            services: if services.is_empty() { vec![String::new()] } else { services },
+            metadata,
+            gzip: is_set(arguments.gzip.as_ref())?,
+            connect_timeout: connect_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            keep_trying: connect_timeout.is_some(),
+            rpc_timeout: timeout(arguments.rpc_timeout.as_ref())?.unwrap_or(DEFAULT_TIMEOUT),
+            timeout: timeout(arguments.timeout.as_ref())?,
+            tls,
+        })
+    }
+}
+
+impl Config {
+    /// The options as they were understood, for people; secrets masked.
+    pub(crate) fn tell(&self) -> Vec<String> {
+        let mut first = format!(
+            "addr={} conn_timeout={} rpc_timeout={}",
+            self.address,
+            format_duration(self.connect_timeout),
+            format_duration(self.rpc_timeout)
+        );
+        if let Some(timeout) = self.timeout {
+            first += &format!(" timeout={}", format_duration(timeout));
+        }
+        let mut lines = vec![first];
+        if self.services.iter().any(|service| !service.is_empty()) {
+            lines.push(format!("service={}", self.services.join(", ")));
+        }
+        let headers: Vec<String> = self
+            .metadata
+            .clone()
+            .into_headers()
+            .iter()
+            .filter(|(name, _)| *name != USER_AGENT)
+            .map(|(name, value)| {
+                let value = if is_secret(name.as_str()) { "***" } else { value.to_str().unwrap_or("***") };
+                format!("{name}: {value}")
+            })
+            .collect();
+        if !headers.is_empty() {
+            lines.push(format!("headers: {}", headers.join(", ")));
+        }
+        lines.push(match &self.tls {
+            None => "tls=false".to_owned(),
+            Some(Tls { trust, identity, server_name }) => {
+                let trust = match trust {
+                    Trust::System => "ca-cert=the system's".to_owned(),
+                    Trust::File(path) => format!("ca-cert={}", path.display()),
+                    Trust::Anyone => "no-verify=true".to_owned(),
+                };
+                let identity = match identity {
+                    Some((cert, key)) => format!(" client-cert={} client-key={}", cert.display(), key.display()),
+                    None => String::new(),
+                };
+                format!("tls=true {trust}{identity} server-name={}", server_name.to_str())
+            }
+        });
+        lines
+    }
+}
+
+/// Whether a header's value is nobody's business.
+fn is_secret(name: &str) -> bool {
+    name == "authorization"
+        || name == "cookie"
+        || name.ends_with("-bin")
+        || ["token", "key", "secret"].iter().any(|word| name.contains(word))
+}
+
+fn refuse_unsupported(arguments: &Arguments) -> Result<(), Failure> {
+    let chosen = [&arguments.tls, &arguments.spiffe, &arguments.alts].map(Option::as_ref);
+    let mut set = Vec::new();
+    for given in chosen.into_iter().flatten() {
+        if is_set(Some(given))? {
+            set.push(given.name.as_str());
+        }
+    }
+    if let [first, second, ..] = set[..] {
+        return Err(Failure::new(Kind::Usage, format!("{first} and {second} exclude each other")));
+    }
+    match set[..] {
+        [name] if arguments.tls.as_ref().is_none_or(|tls| tls.name != name) => {
+            Err(Failure::new(Kind::Usage, format!("{name} is not supported yet")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
+    let no_verify = match &arguments.tls_no_verify {
+        Some(given) if is_set(Some(given))? => Some(given),
+        _ => None,
+    };
+    let refinements = [
+        no_verify,
+        arguments.tls_ca_cert.as_ref(),
+        arguments.tls_client_cert.as_ref(),
+        arguments.tls_client_key.as_ref(),
+        arguments.tls_server_name.as_ref(),
+    ];
+    if !is_set(arguments.tls.as_ref())? {
+        return match refinements.into_iter().flatten().next() {
+            Some(given) => Err(Failure::new(Kind::Usage, format!("{} needs -tls", given.name))),
+            None => Ok(None),
+        };
+    }
+    let trust = match (no_verify, &arguments.tls_ca_cert) {
+        (Some(no_verify), Some(ca_cert)) => {
+            let message = format!("{} and {} exclude each other", no_verify.name, ca_cert.name);
+            return Err(Failure::new(Kind::Usage, message));
+        }
+        (Some(_), None) => Trust::Anyone,
+        (None, Some(file)) => Trust::File(file.text.clone().into()),
+        (None, None) => Trust::System,
+    };
+    let identity = match (&arguments.tls_client_cert, &arguments.tls_client_key) {
+        (Some(cert), Some(key)) => Some((cert.text.clone().into(), key.text.clone().into())),
+        (None, None) => None,
+        (Some(cert), None) => {
+            return Err(Failure::new(Kind::Usage, format!("{} needs -tls-client-key", cert.name)));
+        }
+        (None, Some(key)) => return Err(Failure::new(Kind::Usage, format!("{} needs -tls-client-cert", key.name))),
+    };
+    let server_name = match &arguments.tls_server_name {
+        Some(given) => server_name(given.text.clone()).map_err(|error| unusable(given, &error))?,
+        None => server_name(target.server_name()).map_err(|error| {
+            Failure::new(Kind::Usage, format!("the address: {error}")).hint("give a name with -tls-server-name")
+        })?,
+    };
+    Ok(Some(Tls { trust, identity, server_name }))
+}
+
+fn server_name(text: String) -> Result<ServerName<'static>> {
+    ServerName::try_from(text).map_err(|_| anyhow!("not a name that a certificate can be for"))
+}
+
+fn authority_of(server_name: &str) -> Result<Authority> {
+    let bracketed = server_name.parse::<std::net::Ipv6Addr>().map(|address| format!("[{address}]"));
+    bracketed.as_deref().unwrap_or(server_name).parse().map_err(|_| anyhow!("not a valid authority"))
+}
+
+fn timeout(given: Option<&Given>) -> Result<Option<Duration>, Failure> {
+    read(given, |text| {
+        let nanos = parse_duration(text)?;
+        match u64::try_from(nanos) {
+            Ok(nanos) if nanos > 0 => Ok(Duration::from_nanos(nanos)),
+            _ => {
+                let sign = if nanos < 0 { "-" } else { "" };
+                let value = format_duration(Duration::from_nanos(nanos.unsigned_abs()));
+                bail!("must be greater than zero (specified: {sign}{value})")
+            }
+        }
+    })
+}
+
+/// Reads `name: value` headers as the Go tool does: split at the first colon, the name lower-cased, the value without
+/// leading blanks. Headers that gRPC sets itself are dropped, as they are there.
+fn metadata(headers: &[Given]) -> Result<MetadataMap, Failure> {
+    let mut metadata = MetadataMap::new();
+    for header in headers {
+        // A header may be a secret written the wrong way, so no message repeats it.
+        append(&mut metadata, &header.text)
+            .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", header.name)))?;
+    }
+    Ok(metadata)
+}
+
+fn append(metadata: &mut MetadataMap, header: &str) -> Result<()> {
+    let (name, value) = header.split_once(':').ok_or_else(|| anyhow!("a colon is missing; write 'name: value'"))?;
+    let name = name.to_ascii_lowercase();
+    let value = value.trim_start();
+    ensure!(!name.is_empty(), "the name before the colon is missing");
+    match name.as_str() {
+        "user-agent" | "content-type" | "te" | "grpc-timeout" | "grpc-encoding" | "grpc-message"
+        | "grpc-message-type" | "grpc-status" => return Ok(()),
+        // RFC 9113, section 8.2.2.
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => {
+            bail!("{name} does not exist in HTTP/2")
+        }
+        _ => {}
+    }
+    let illegal = |_| anyhow!("the name may have letters, digits, \"-\", \"_\" and \".\" only");
+    ensure!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), illegal(()));
+    if name.ends_with("-bin") {
+        let key = BinaryMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal(()))?;
+        metadata.append_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
+    } else {
+        let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal(()))?;
+        metadata.append(key, header_value(value)?);
+    }
+    Ok(())
+}
+
+fn header_value(text: &str) -> Result<AsciiMetadataValue> {
+    let is_printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    ensure!(is_printable, "the value may have printable ASCII characters only (others: in a name-bin header)");
+    text.parse().map_err(|_| anyhow!("not a valid header value"))
+}
+
+fn is_set(given: Option<&Given>) -> Result<bool, Failure> {
+    read(given, parse_bool).map(Option::unwrap_or_default)
+}
+
+fn read<T>(given: Option<&Given>, read: impl FnOnce(&str) -> Result<T>) -> Result<Option<T>, Failure> {
+    given.map(|given| read(&given.text).map_err(|error| unusable(given, &error))).transpose()
+}
+
+fn unusable(given: &Given, error: &anyhow::Error) -> Failure {
+    let Given { text, name } = given;
+    let message = match name.strip_prefix('-') {
+        Some(_) => format!("{name}={text}: {error}"),
+        None => format!("{name} {text:?}: {error}"),
+    };
+    Failure::new(Kind::Usage, message)
+}

@@ -1,0 +1,328 @@
+//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::{
+    config::Config,
+    deadline::{Deadline, Unfinished},
+    journal::Journal,
+    outcome::{Failure, Kind, Phase, Retry},
+    target::{Endpoint, Host},
+};
+
+/// How long an attempt runs alone before the next address is tried beside it (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// What bytes go through: TCP, a unix socket, or TLS over either.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// An open stream to the server, of whichever kind.
+pub(crate) type Stream = Box<dyn Io>;
+
+/// Opens a stream to the configured target.
+///
+/// # Errors
+/// Everything of the phases resolve and connect.
+pub(crate) async fn connect(config: &Config, deadline: Deadline, journal: &Journal) -> Result<Stream, Failure> {
+    match &config.target.endpoint {
+        Endpoint::Tcp(host, port) => {
+            let addresses = match host {
+                Host::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+                Host::Ip(address) => vec![*address],
+                Host::Name(name) => return connect_by_name(config, name, *port, deadline, journal).await,
+            };
+            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+            race(config, addresses, deadline, journal).await
+        }
+        #[cfg(unix)]
+        Endpoint::Unix(path) => unix::open(config, path.clone(), deadline, journal).await,
+        #[cfg(unix)]
+        Endpoint::Abstract(name) => unix::open(config, format!("\0{name}").into(), deadline, journal).await,
+        #[cfg(not(unix))]
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => {
+            Err(Failure::new(Kind::Usage, "unix sockets are not supported on this system"))
+        }
+    }
+}
+
+async fn connect_by_name(
+    config: &Config,
+    name: &str,
+    port: u16,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Result<Stream, Failure> {
+    let begun = journal.begin(Phase::Resolve);
+    let query = (name.to_owned(), port);
+    // getaddrinfo blocks, so it gets a thread.
+    let result = deadline.bound_blocking(move || query.to_socket_addrs().map(Vec::from_iter)).await;
+    let addresses = match result {
+        Ok(Ok(addresses)) if addresses.is_empty() => {
+            return Err(Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: it has no address")));
+        }
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => return Err(resolve_failure(name, &error)),
+        Err(Unfinished::Elapsed) => {
+            let message = format!("resolving {name:?} timed out after {}", deadline.limit());
+            return Err(Failure::new(Kind::ResolveTimeout, message)
+                .hint("no answer from the name servers in /etc/resolv.conf; are they reachable from here?"));
+        }
+        Err(Unfinished::NoThread(error)) => {
+            let message = format!("cannot resolve {name:?}: no thread to resolve on: {}", plain(&error));
+            return Err(Failure::new(Kind::ResolveFailed, message).hint("an address in place of the name needs none"));
+        }
+    };
+    let addresses = interleave(addresses);
+    journal.end(Phase::Resolve, begun, || format!("{name} is {}", list(&addresses)));
+    race(config, addresses, deadline, journal).await
+}
+
+/// The border where text is all there is: the standard library gives getaddrinfo's answer as a sentence only.
+fn resolve_failure(name: &str, error: &io::Error) -> Failure {
+    let text = error.to_string();
+    let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    // EAI_NONAME and EAI_NODATA of glibc, of musl, of macOS and BSD, and WSAHOST_NOT_FOUND.
+    let not_found = [
+        "Name or service not known",
+        "No address associated with hostname",
+        "Name does not resolve",
+        "Name has no usable address",
+        "nodename nor servname provided, or not known",
+        "No such host is known",
+    ];
+    if not_found.iter().any(|sentence| reason.starts_with(sentence)) {
+        let failure = Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: no such host"));
+        return if name.contains('.') {
+            failure
+        } else {
+            failure.hint("in Docker, both containers must share a network for this name to exist")
+        };
+    }
+    Failure::new(Kind::ResolveFailed, format!("cannot resolve {name:?}: {reason}"))
+        .hint("the name servers in /etc/resolv.conf gave no usable answer")
+        .retry(Retry::WhileConnecting)
+}
+
+/// Alternates the address families, the resolver's order kept within each (RFC 8305, section 4).
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first().copied() else { return addresses };
+    let (same, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let mut other = other.into_iter();
+    let mut mixed = Vec::new();
+    for address in same {
+        mixed.push(address);
+        mixed.extend(other.next());
+    }
+    mixed.extend(other);
+    mixed
+}
+
+/// Connects to the first of the addresses that answers. A refusal starts the next attempt at once, silence after
+/// [`ATTEMPT_DELAY`].
+async fn race(
+    config: &Config,
+    addresses: Vec<SocketAddr>,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Result<Stream, Failure> {
+    let begun = journal.begin(Phase::Connect);
+    let mut attempts = JoinSet::new();
+    let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
+    let mut next = addresses.iter().copied();
+    let run = async {
+        loop {
+            let more = match next.next() {
+                Some(address) => {
+                    attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+                    next.len() > 0
+                }
+                None => false,
+            };
+            loop {
+                tokio::select! {
+                    Some(ended) = attempts.join_next() => match ended {
+                        Ok((address, Ok(stream))) => return Some((address, stream)),
+                        Ok((address, Err(error))) => {
+                            journal.note(Phase::Connect, || format!("{address}: {}", plain(&error)));
+                            failed.push((address, error));
+                            if more { break }
+                            if attempts.is_empty() { return None }
+                        }
+                        // An attempt neither panics nor is cancelled before the race is over.
+                        Err(_) => return None,
+                    },
+                    () = sleep(ATTEMPT_DELAY), if more => break,
+                }
+            }
+        }
+    };
+    match deadline.bound(run).await {
+        Ok(Some((address, stream))) => {
+            // Small frames go out at once; a socket that refuses the option only gets slower.
+            let _ = stream.set_nodelay(true);
+            journal.set_peer(address.to_string());
+            journal.end(Phase::Connect, begun, || address.to_string());
+            Ok(Box::new(stream))
+        }
+        Ok(None) => Err(refused(config, &failed)),
+        Err(_) => Err(unanswered(config, &addresses, &failed, deadline)),
+    }
+}
+
+/// All addresses failed: the kind is that of the most telling cause, and each is named where they differ.
+fn refused(config: &Config, failed: &[(SocketAddr, io::Error)]) -> Failure {
+    let address = &config.address;
+    let kinds: Vec<Kind> = failed.iter().map(|(_, error)| kind_of(error)).collect();
+    let by_weight =
+        [Kind::ConnectionRefused, Kind::ConnectTimeout, Kind::PermissionDenied, Kind::Unreachable, Kind::ConnectFailed];
+    let kind = by_weight.into_iter().find(|kind| kinds.contains(kind)).unwrap_or(Kind::ConnectFailed);
+    let causes: Vec<String> = failed.iter().map(|(_, error)| plain(error)).collect();
+    let cause = match (failed, causes.as_slice()) {
+        ([(only, _)], [cause]) if only.to_string() == *address => cause.clone(),
+        (_, [first, rest @ ..]) if rest.iter().all(|cause| cause == first) => {
+            let addresses: Vec<SocketAddr> = failed.iter().map(|(address, _)| *address).collect();
+            format!("{first} ({})", list(&addresses))
+        }
+        _ => {
+            let each: Vec<String> =
+                failed.iter().zip(&causes).take(8).map(|((address, _), cause)| format!("{address}: {cause}")).collect();
+            each.join("; ")
+        }
+    };
+    let failure = Failure::new(kind, format!("cannot connect to {address}: {cause}"));
+    match kind {
+        Kind::ConnectionRefused => {
+            failure.hint("nothing listens there; is the server up, and on this port?").retry(Retry::WhileConnecting)
+        }
+        Kind::Unreachable => failure.hint("no route to it from here; do both share a network?"),
+        Kind::PermissionDenied => failure.hint("a firewall rule or a security policy on this machine forbids it"),
+        _ => failure,
+    }
+}
+
+fn unanswered(
+    config: &Config,
+    addresses: &[SocketAddr],
+    failed: &[(SocketAddr, io::Error)],
+    deadline: Deadline,
+) -> Failure {
+    let silent: Vec<SocketAddr> =
+        addresses.iter().filter(|address| failed.iter().all(|(failed, _)| failed != *address)).copied().collect();
+    let mut message = format!("connecting to {} timed out after {}", config.address, deadline.limit());
+    if silent.len() > 1 || silent.iter().any(|address| address.to_string() != config.address) {
+        message += &format!(": no answer from {}", list(&silent));
+    } else {
+        message += ": no answer";
+    }
+    Failure::new(Kind::ConnectTimeout, message)
+        .hint("is it the right address? a firewall, or a server that accepts no more connections, is silent too")
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable => Kind::Unreachable,
+        io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        io::ErrorKind::NotFound => Kind::SocketMissing,
+        _ => Kind::ConnectFailed,
+    }
+}
+
+/// An I/O error in plain words: lower case, without its number.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
+}
+
+/// At most eight addresses in one line.
+fn list(addresses: &[SocketAddr]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = addresses.iter().take(SHOWN).map(ToString::to_string).collect();
+    if addresses.len() > SHOWN {
+        shown.push(format!("{} more", addresses.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        fs,
+        os::unix::fs::FileTypeExt,
+        path::{Path, PathBuf},
+    };
+
+    use tokio::net::UnixStream;
+
+    use super::{Config, Deadline, Failure, Journal, Kind, Phase, Retry, Stream, io, plain};
+
+    /// Connects to a unix socket; a path that begins with a zero byte is a name in the abstract namespace.
+    pub(super) async fn open(
+        config: &Config,
+        path: PathBuf,
+        deadline: Deadline,
+        journal: &Journal,
+    ) -> Result<Stream, Failure> {
+        let begun = journal.begin(Phase::Connect);
+        match deadline.bound(UnixStream::connect(&path)).await {
+            Ok(Ok(stream)) => {
+                journal.set_peer(config.address.clone());
+                journal.end(Phase::Connect, begun, || config.address.clone());
+                Ok(Box::new(stream))
+            }
+            Ok(Err(error)) => Err(failure(config, &path, &error)),
+            Err(_) => {
+                let message = format!("connecting to {} timed out after {}", config.address, deadline.limit());
+                Err(Failure::new(Kind::ConnectTimeout, message).hint("the server accepts no more connections"))
+            }
+        }
+    }
+
+    fn failure(config: &Config, path: &Path, error: &io::Error) -> Failure {
+        /// `EPROTOTYPE` of Linux: a socket, but not a stream.
+        const WRONG_PROTOCOL_TYPE: i32 = 91;
+
+        let address = &config.address;
+        let failure = |kind, cause: &str| Failure::new(kind, format!("cannot connect to {address}: {cause}"));
+        let is_socket = fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
+        match error.kind() {
+            io::ErrorKind::NotFound => failure(Kind::SocketMissing, "no such file")
+                .hint("is the server up, and is the directory of its socket mounted here?")
+                .retry(Retry::WhileConnecting),
+            io::ErrorKind::ConnectionRefused if matches!(is_socket, Ok(false)) => {
+                failure(Kind::NotASocket, "it is not a socket")
+            }
+            io::ErrorKind::ConnectionRefused => failure(Kind::ConnectionRefused, "connection refused")
+                .hint("no server listens on this socket; is it up?")
+                .retry(Retry::WhileConnecting),
+            io::ErrorKind::PermissionDenied => failure(Kind::PermissionDenied, "permission denied")
+                .hint("the probe's user needs to write to the socket and to enter its directory"),
+            _ if error.raw_os_error() == Some(WRONG_PROTOCOL_TYPE) => {
+                failure(Kind::NotASocket, "it is a datagram socket, not a stream")
+            }
+            io::ErrorKind::NotADirectory => failure(Kind::SocketMissing, "a part of its path is not a directory"),
+            _ => failure(Kind::ConnectFailed, &plain(error)),
+        }
+    }
+}

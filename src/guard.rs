@@ -1,0 +1,290 @@
+//! What an answer must be before tonic may read it. tonic, like other gRPC libraries, is lenient where a health check
+//! must not be: it ignores the content type, takes the first of two messages and of two statuses, calls a stream
+//! without a status complete, and panics on a malformed `grpc-status-details-bin`. This guard stands between hyper
+//! and tonic and lets pass only what gRPC over HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary answer with status 0.
+
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use h2::Reason;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body as _, Bytes, Incoming},
+    client::conn::http2::SendRequest,
+};
+use percent_encoding::percent_decode;
+use tonic::{Code, body::Body};
+use tower_service::Service;
+
+use crate::{
+    outcome::{Failure, Kind, Retry},
+    text::{printable, snake_case},
+};
+
+/// The largest message that can be a health answer, compressed or not. Real ones have two bytes.
+pub(crate) const MAX_MESSAGE: usize = 4096;
+/// Compressed flag and length (PROTOCOL-HTTP2.md, Length-Prefixed-Message).
+const PREFIX: usize = 5;
+/// How much of a server's text is repeated.
+const MAX_TEXT: usize = 1000;
+
+const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
+const GRPC_ENCODING: &str = "grpc-encoding";
+
+/// Sends requests and lets only complete answers through. Its failures hold the cause alone, without the address.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) requests: SendRequest<Body>,
+    /// Whether compressed answers were asked for.
+    pub(crate) gzip: bool,
+}
+
+impl Service<Request<Body>> for Guard {
+    type Response = Response<Body>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
+
+    /// Always ready: hyper queues the request.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let response = self.requests.send_request(request);
+        let gzip = self.gzip;
+        Box::pin(async move { pass(response.await.map_err(|error| broken(&error))?, gzip).await })
+    }
+}
+
+/// Reads the whole response and passes it on if it is a complete answer.
+async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, Failure> {
+    let (mut head, body) = response.into_parts();
+    let is_grpc = is_grpc(&head.headers);
+    if body.is_end_stream() {
+        // Trailers-Only: the headers end the stream, so a status in them counts.
+        if let Some(Ok(code)) = status(&head.headers)
+            && code != 0
+        {
+            return Err(status_failure(code, &head.headers, gzip));
+        }
+    }
+    if !is_grpc {
+        return Err(not_grpc(head.status, &head.headers));
+    }
+    if body.is_end_stream() {
+        return Err(match (head.status, status(&head.headers)) {
+            (StatusCode::OK, Some(Ok(_))) => malformed("status OK, but no message"),
+            (StatusCode::OK, Some(Err(failure))) => failure,
+            (StatusCode::OK, None) => malformed("it ended without a grpc-status"),
+            _ => http_status(head.status),
+        });
+    }
+
+    let encoding = head.headers.remove(GRPC_ENCODING);
+    let is_gzip = gzip && encoding.as_ref().is_some_and(|encoding| encoding == "gzip");
+    let (message, trailers) = read(body, is_gzip).await?;
+    let trailers = match trailers {
+        Some(trailers) => trailers,
+        None if head.status != StatusCode::OK => return Err(http_status(head.status)),
+        None => return Err(malformed("it ended without trailers, so without a grpc-status")),
+    };
+    match status(&trailers) {
+        Some(Ok(0)) => {}
+        Some(Ok(code)) => return Err(status_failure(code, &trailers, gzip)),
+        _ if head.status != StatusCode::OK => return Err(http_status(head.status)),
+        Some(Err(failure)) => return Err(failure),
+        None => return Err(malformed("its trailers have no grpc-status")),
+    }
+    if head.status != StatusCode::OK {
+        return Err(http_status(head.status));
+    }
+    match message.len().checked_sub(PREFIX).map(|received| (received, announced(&message))) {
+        None if message.is_empty() => return Err(malformed("status OK, but no message")),
+        None => return Err(malformed("the message was cut off")),
+        Some((received, announced)) if received < announced => return Err(malformed("the message was cut off")),
+        Some((received, announced)) if received > announced => return Err(malformed("more than one message came")),
+        Some(_) => {}
+    }
+
+    // tonic gets what was checked, and nothing that was not.
+    for header in [GRPC_STATUS, GRPC_MESSAGE, "grpc-status-details-bin"] {
+        head.headers.remove(header);
+    }
+    if let Some(encoding) = encoding.filter(|_| message[0] == 1) {
+        head.headers.insert(GRPC_ENCODING, encoding);
+    }
+    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))]);
+    let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(trailers))));
+    Ok(Response::from_parts(head, Body::new(body)))
+}
+
+/// Reads a body to its end, as long as it can still be one small message.
+async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+    let mut message = Vec::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        match frame.into_data() {
+            Ok(data) => message.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+        match message.first() {
+            Some(0) | None => {}
+            Some(1) if is_gzip => {}
+            Some(1) => return Err(malformed("the message is compressed, in a way that was not agreed on")),
+            Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
+        }
+        if message.len() >= PREFIX && announced(&message) > MAX_MESSAGE {
+            return Err(malformed(&format!("it announces a message of {} bytes", announced(&message))));
+        }
+        if message.len() > PREFIX + MAX_MESSAGE {
+            return Err(malformed("more than one message came"));
+        }
+    }
+    Ok((message, trailers))
+}
+
+/// The length that a message's prefix announces. There must be a prefix.
+fn announced(message: &[u8]) -> usize {
+    u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize
+}
+
+/// `application/grpc`, alone or followed by `+` or `;`.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let rest = value.get(.."application/grpc".len()).filter(|start| start.eq_ignore_ascii_case(b"application/grpc"));
+    rest.is_some() && matches!(value.get("application/grpc".len()), None | Some(b'+' | b';'))
+}
+
+/// The one `grpc-status` of a block of headers or trailers: a decimal number.
+fn status(headers: &HeaderMap) -> Option<Result<u32, Failure>> {
+    let mut values = headers.get_all(GRPC_STATUS).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return Some(Err(malformed("it has more than one grpc-status")));
+    }
+    let digits = value.to_str().ok().filter(|value| value.bytes().all(|b| b.is_ascii_digit()));
+    let is_canonical = |digits: &&str| *digits == "0" || !digits.starts_with('0');
+    Some(digits.filter(is_canonical).and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        malformed(&format!("its grpc-status is not a number: {:?}", printable(&value, 40)))
+    }))
+}
+
+/// The failure that a server's own status tells.
+fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Failure {
+    let code = i32::try_from(status).map_or(Code::Unknown, Code::from);
+    let kind = match code {
+        Code::Unimplemented => Kind::Unimplemented,
+        Code::NotFound => Kind::ServiceUnknown,
+        Code::Unauthenticated => Kind::Unauthenticated,
+        Code::PermissionDenied => Kind::RpcPermissionDenied,
+        Code::Unavailable => Kind::Unavailable,
+        _ => Kind::RpcFailed,
+    };
+    let mut cause = code_name(code);
+    if i32::from(code).unsigned_abs() != status {
+        cause += &format!(" (grpc-status {status})");
+    }
+    if let Some(message) = headers.get(GRPC_MESSAGE) {
+        // Percent-encoded UTF-8 by the specification; whatever it is, the status counts.
+        let message = percent_decode(message.as_bytes()).decode_utf8_lossy();
+        if !message.is_empty() {
+            cause += &format!(": {}", printable(&message, MAX_TEXT));
+        }
+    }
+    let failure = Failure::new(kind, cause).code(code);
+    match kind {
+        Kind::Unimplemented if gzip => {
+            failure.hint("this server does not offer the health service, or does not understand -gzip")
+        }
+        Kind::Unimplemented => {
+            failure.hint("this server does not offer the health service; register it, or probe the port that does")
+        }
+        Kind::Unauthenticated => failure.hint("the server wants credentials; give them with -rpc-header"),
+        _ => failure,
+    }
+}
+
+/// A code's name as the gRPC documents write it.
+fn code_name(code: Code) -> String {
+    snake_case(&format!("{code:?}")).to_uppercase()
+}
+
+fn malformed(cause: &str) -> Failure {
+    Failure::new(Kind::MalformedResponse, format!("the answer is malformed: {cause}"))
+}
+
+fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Failure {
+    if status != StatusCode::OK {
+        return http_status(status);
+    }
+    let cause = match headers.get(CONTENT_TYPE) {
+        Some(value) => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            format!("the answer is not gRPC: its content type is {:?}", printable(&value, 100))
+        }
+        None => "the answer is not gRPC: it has no content type".to_owned(),
+    };
+    Failure::new(Kind::NotGrpc, cause).hint("an HTTP server or a proxy answers here; probe the gRPC port")
+}
+
+/// An HTTP status in place of a gRPC one, read as http-grpc-status-mapping.md says.
+fn http_status(status: StatusCode) -> Failure {
+    let code = match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    let failure = Failure::new(Kind::HttpStatus, format!("the server answered HTTP {status} ({})", code_name(code)));
+    let failure = failure.code(code);
+    match status.as_u16() {
+        404 | 405 | 415 => failure.hint("no gRPC health service answers on this port; probe the port that has it"),
+        502..=504 => failure.hint("a proxy answers here and cannot reach the server behind it"),
+        _ => failure,
+    }
+}
+
+/// The failure of a request that has no whole answer, told from h2's error.
+fn broken(error: &hyper::Error) -> Failure {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return broken_stream(error);
+        }
+        source = error.source();
+    }
+    Failure::new(Kind::StreamBroken, "the server closed the connection amid the answer")
+}
+
+fn broken_stream(error: &h2::Error) -> Failure {
+    let reason = error.reason();
+    let name = reason.map_or_else(String::new, |reason| format!(" ({})", reason_name(reason)));
+    let failed = |cause: &str| Failure::new(Kind::StreamBroken, cause);
+    if error.is_remote() && error.is_go_away() {
+        failed(&format!("the server refused the connection: GOAWAY{name}")).retry(Retry::OnceMore)
+    } else if error.is_remote() && error.is_reset() {
+        let failure = failed(&format!("the server broke off the answer: RST_STREAM{name}"));
+        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnceMore) } else { failure }
+    } else if error.is_io() {
+        failed("the server closed the connection amid the answer")
+    } else {
+        failed(&format!("the server broke the rules of HTTP/2{name}"))
+    }
+}
+
+/// An error code's name as RFC 9113 writes it, or its number.
+fn reason_name(reason: Reason) -> String {
+    match u32::from(reason) {
+        0..=13 => format!("{reason:?}"),
+        code => format!("code {code}"),
+    }
+}

@@ -1,0 +1,137 @@
+//! The HTTP/2 connection, hyper's. It counts as connected when the server's SETTINGS have come; what came instead
+//! tells what the server is.
+
+use std::time::Duration;
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::timeout;
+use tonic::body::Body;
+
+use crate::{
+    config::Config,
+    connect::{Stream, plain},
+    deadline::Deadline,
+    journal::Journal,
+    outcome::{Failure, Kind, Phase, Retry},
+    tls,
+    wire::{End, Opening, Seen, Watched, Witness},
+};
+
+/// What a server may send before we ask for more, of an answer that has some ten bytes. It is HTTP/2's default.
+const WINDOW: u32 = 65_535;
+/// The most that the response's headers may take, decoded.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// How long to wait for the farewell to be written. A server that reads takes microseconds.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// A connection that takes requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) requests: SendRequest<Body>,
+    witness: Witness,
+}
+
+impl Connection {
+    /// Begins HTTP/2 (RFC 9113, section 3.4) on `stream` and waits for the server's SETTINGS.
+    ///
+    /// # Errors
+    /// Those of the phase http2, and those of tls that show only now.
+    pub(crate) async fn open(
+        stream: Stream,
+        config: &Config,
+        tls: Option<&tls::Client>,
+        deadline: Deadline,
+        journal: &Journal,
+    ) -> Result<Self, Failure> {
+        let begun = journal.begin(Phase::Http2);
+        let (stream, mut witness) = Watched::new(stream);
+        let start = async {
+            let handshake = Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_header_list_size(MAX_HEADERS)
+                .handshake(TokioIo::new(stream))
+                .await;
+            let requests = handshake.ok().map(|(requests, connection)| {
+                // How the connection ends is for the witness and for the request to tell.
+                tokio::spawn(connection);
+                requests
+            });
+            (requests, witness.opening().await)
+        };
+        let started = deadline.bound(start).await;
+        let is_late = started.is_err();
+        match started {
+            Ok((Some(requests), Opening::Settings)) => {
+                journal.end(Phase::Http2, begun, || "the server's SETTINGS came".to_owned());
+                Ok(Self { requests, witness })
+            }
+            _ => {
+                let seen = witness.seen();
+                let late = tls.and_then(|tls| tls.late_failure(config, seen.end()));
+                Err(late.unwrap_or_else(|| failure(config, &seen, tls.is_some(), is_late.then_some(deadline))))
+            }
+        }
+    }
+
+    /// How the server ended the stream, if it did, as seen by `tls`.
+    pub(crate) fn late_tls_failure(&self, config: &Config, tls: Option<&tls::Client>) -> Option<Failure> {
+        tls?.late_failure(config, self.witness.seen().end())
+    }
+
+    /// Says goodbye: GOAWAY, TLS close_notify, close. The server's log stays clean.
+    pub(crate) async fn close(self) {
+        let Self { requests, mut witness } = self;
+        // Without a sender left hyper ends the connection in good order.
+        drop(requests);
+        // A server that does not read gets no farewell.
+        let _ = timeout(FAREWELL, witness.gone()).await;
+    }
+}
+
+/// Why there is no HTTP/2: by what came instead of SETTINGS, if anything did until `late`.
+fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadline>) -> Failure {
+    let failed = |kind, cause: &str| Failure::new(kind, format!("no HTTP/2 from {}: {cause}", config.address));
+    let opening = seen.opening();
+    match (&opening, seen.end(), late) {
+        (Opening::TlsAlert(_) | Opening::TlsRecord, ..) if !through_tls => {
+            failed(Kind::ServerSpeaksTls, &format!("the server {opening}")).hint("add -tls")
+        }
+        (Opening::Http1ForTls(_), ..) if !through_tls => {
+            failed(Kind::ServerSpeaksTls, &format!("the server {opening}, and asks for HTTPS")).hint("add -tls")
+        }
+        (Opening::Http1(_) | Opening::Http1ForTls(_), ..) => {
+            failed(Kind::ServerSpeaksHttp1, &format!("the server {opening}"))
+                .hint("gRPC needs HTTP/2; is this the gRPC port, or a proxy without HTTP/2?")
+        }
+        (Opening::Text(_) | Opening::Bytes(_) | Opening::TlsAlert(_) | Opening::TlsRecord, ..) => {
+            failed(Kind::NotHttp2, &format!("the server {opening}")).hint("is this the gRPC port?")
+        }
+        (Opening::Frame(_), ..) => failed(Kind::Http2Refused, &format!("the server {opening}")),
+        (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {
+            let cause = format!("connected, but the server {opening} within {}", deadline.limit());
+            let failure = failed(Kind::ServerSilent, &cause);
+            if through_tls {
+                failure
+            } else {
+                failure.hint("is this the gRPC port? a TLS server may wait so; try -tls")
+            }
+        }
+        (Opening::Nothing | Opening::PartOfSettings(_), Some(end), None) => {
+            let cause = match end {
+                End::Closed => "the server closed the connection".to_owned(),
+                End::Broken(error) => format!("the connection broke: {}", plain(error)),
+            };
+            let failure = failed(Kind::ClosedEarly, &cause).retry(Retry::WhileConnecting);
+            if through_tls {
+                failure
+            } else {
+                failure.hint("is this the gRPC port? some TLS servers close so; try -tls")
+            }
+        }
+        (Opening::Nothing | Opening::PartOfSettings(_) | Opening::Settings, ..) => {
+            failed(Kind::Http2Refused, "the server's SETTINGS break the rules of HTTP/2")
+        }
+    }
+}

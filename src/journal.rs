@@ -1,0 +1,93 @@
+//! What a probe has done so far: the phase it is in, how long each took, who the peer is. Reports, `-v` and the line
+//! that a signal leaves behind are told from it.
+
+use std::{cell::RefCell, time::Duration};
+
+use rustls_pki_types::CertificateDer;
+use tokio::time::Instant;
+
+use crate::{outcome::Phase, report::Verbose};
+
+/// How long each phase took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timings {
+    pub(crate) resolve: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) tls: Option<Duration>,
+    pub(crate) http2: Option<Duration>,
+    pub(crate) rpc: Option<Duration>,
+}
+
+/// What the TLS handshake agreed on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session {
+    pub(crate) version: String,
+    pub(crate) cipher: String,
+    pub(crate) server_name: String,
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// The last attempt's record.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) phase: Phase,
+    pub(crate) peer: Option<String>,
+    pub(crate) timings: Timings,
+    pub(crate) session: Option<Session>,
+}
+
+/// A record that is being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    record: RefCell<Record>,
+    verbose: Option<Verbose>,
+}
+
+impl Journal {
+    pub(crate) fn new(verbose: Option<Verbose>) -> Self {
+        let record = Record { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None };
+        Self { record: RefCell::new(record), verbose }
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        self.record.borrow().clone()
+    }
+
+    /// Begins a phase; its time runs from here.
+    pub(crate) fn begin(&self, phase: Phase) -> Instant {
+        self.record.borrow_mut().phase = phase;
+        Instant::now()
+    }
+
+    /// Ends the phase that began at `begun`, and tells what came of it.
+    pub(crate) fn end(&self, phase: Phase, begun: Instant, what: impl FnOnce() -> String) {
+        let took = begun.elapsed();
+        let timings = &mut self.record.borrow_mut().timings;
+        match phase {
+            Phase::Resolve => timings.resolve = Some(took),
+            Phase::Connect => timings.connect = Some(took),
+            Phase::Tls => timings.tls = Some(took),
+            Phase::Http2 => timings.http2 = Some(took),
+            Phase::Rpc => timings.rpc = Some(took),
+            Phase::Usage | Phase::Health => {}
+        }
+        if let Some(verbose) = self.verbose {
+            verbose.phase(phase, Some(took), &what());
+        }
+    }
+
+    /// Tells something that is no phase's end.
+    pub(crate) fn note(&self, phase: Phase, what: impl FnOnce() -> String) {
+        if let Some(verbose) = self.verbose {
+            verbose.phase(phase, None, &what());
+        }
+    }
+
+    pub(crate) fn set_peer(&self, peer: String) {
+        self.record.borrow_mut().peer = Some(peer);
+    }
+
+    pub(crate) fn set_session(&self, session: Session) {
+        self.record.borrow_mut().session = Some(session);
+    }
+}

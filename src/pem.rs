@@ -1,0 +1,156 @@
+//! Certificate and key files: PEM to what rustls takes, or a failure that says what the file holds instead.
+
+use std::{fs, io::Read, path::Path};
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::{
+    connect::plain,
+    deadline::{Deadline, Unfinished},
+    outcome::{Failure, Kind},
+};
+
+/// No bundle of certificates comes near this; `/dev/zero` does.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// A file that the user named, read whole.
+#[derive(Debug)]
+pub(crate) struct PemFile {
+    /// The flag and the path, for messages.
+    name: String,
+    path: String,
+    content: Vec<u8>,
+}
+
+impl PemFile {
+    /// Reads the file that `flag` names.
+    ///
+    /// # Errors
+    /// `file-unreadable`: it is missing, a directory, too large, or does not end before the deadline (a pipe).
+    pub(crate) async fn read(flag: &str, path: &Path, deadline: Deadline) -> Result<Self, Failure> {
+        let name = format!("{flag}={}", path.display());
+        let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
+        let metadata = fs::metadata(path).map_err(|error| unreadable(&plain(&error)))?;
+        if metadata.is_dir() {
+            return Err(unreadable("it is a directory"));
+        }
+        let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
+        if metadata.len() > MAX_FILE {
+            return Err(too_large());
+        }
+        let read = {
+            let path = path.to_owned();
+            move || {
+                let mut content = Vec::new();
+                fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content).map(|_| content)
+            }
+        };
+        // A pipe may have nobody at its other end.
+        let content = if metadata.is_file() { Ok(read()) } else { deadline.bound_blocking(read).await };
+        match content {
+            Ok(Ok(content)) if content.len() as u64 > MAX_FILE => Err(too_large()),
+            Ok(Ok(content)) => Ok(Self { name, path: path.display().to_string(), content }),
+            Ok(Err(error)) | Err(Unfinished::NoThread(error)) => Err(unreadable(&plain(&error))),
+            Err(Unfinished::Elapsed) => {
+                Err(unreadable(&format!("it is a pipe, and nobody wrote all of it within {}", deadline.limit())))
+            }
+        }
+    }
+
+    /// All certificates of the file that can be read, and how many could not.
+    ///
+    /// # Errors
+    /// `certificate-invalid`: there is none.
+    pub(crate) fn certificates(&self) -> Result<(Vec<CertificateDer<'static>>, usize), Failure> {
+        let mut certificates = Vec::new();
+        let mut broken = 0;
+        for certificate in CertificateDer::pem_slice_iter(&self.content) {
+            match certificate {
+                Ok(certificate) => certificates.push(certificate),
+                Err(_) => broken += 1,
+            }
+        }
+        if !certificates.is_empty() {
+            return Ok((certificates, broken));
+        }
+        let failure = |cause: &str| {
+            Failure::new(Kind::CertificateInvalid, format!("{} holds no certificate: {cause}", self.name))
+        };
+        Err(if self.content.is_empty() {
+            failure("it is empty")
+        } else if self.looks_like_der() {
+            failure("it looks like DER, not PEM")
+                .hint(format!("openssl x509 -inform der -in {} -out certificate.pem", self.path))
+        } else if broken > 0 {
+            failure("its PEM is broken")
+        } else {
+            match self.labels().as_slice() {
+                [] => failure("it is not PEM"),
+                labels if labels.iter().any(|label| label.ends_with("PRIVATE KEY")) => {
+                    failure("it holds a private key").hint("are the certificate and the key swapped?")
+                }
+                labels => failure(&format!("it holds {}", labels.join(", "))),
+            }
+        })
+    }
+
+    /// The file's first private key.
+    ///
+    /// # Errors
+    /// `key-encrypted`, or `key-invalid`: there is none, or in another form.
+    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, Failure> {
+        let labels = self.labels();
+        let has = |label: &str| labels.iter().any(|has| has == label);
+        let encrypted_the_old_way =
+            self.lines().any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"));
+        if encrypted_the_old_way || (has("ENCRYPTED PRIVATE KEY") && !has("PRIVATE KEY")) {
+            let message = format!("the private key in {} is encrypted, and a probe has nobody to ask", self.name);
+            return Err(
+                Failure::new(Kind::KeyEncrypted, message).hint(format!("openssl pkey -in {} -out key.pem", self.path))
+            );
+        }
+        let error = match PrivateKeyDer::from_pem_slice(&self.content) {
+            Ok(key) => return Ok(key),
+            Err(error) => error,
+        };
+        let failure =
+            |cause: &str| Failure::new(Kind::KeyInvalid, format!("{} holds no usable private key: {cause}", self.name));
+        Err(if self.content.is_empty() {
+            failure("it is empty")
+        } else if self.looks_like_der() {
+            failure("it looks like DER, not PEM")
+                .hint(format!("openssl pkey -inform der -in {} -out key.pem", self.path))
+        } else if has("OPENSSH PRIVATE KEY") {
+            failure("it holds an OPENSSH PRIVATE KEY").hint(format!("ssh-keygen -p -m PKCS8 -f {}", self.path))
+        } else if labels.iter().any(|label| label.ends_with("PRIVATE KEY")) {
+            failure(&format!("its PEM is broken ({error})"))
+        } else if has("CERTIFICATE") {
+            failure("it holds a certificate").hint("are the certificate and the key swapped?")
+        } else if labels.is_empty() {
+            failure("it is not PEM")
+        } else {
+            failure(&format!("it holds {}", labels.join(", ")))
+        })
+    }
+
+    /// The flag and the path, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// DER begins with a SEQUENCE of a length in the long form.
+    fn looks_like_der(&self) -> bool {
+        matches!(self.content.as_slice(), [0x30, 0x81..=0x84, ..])
+    }
+
+    /// What the file's PEM sections are called.
+    fn labels(&self) -> Vec<String> {
+        const SHOWN: usize = 4;
+        let label = |line: &str| Some(line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----")?.to_owned());
+        self.lines().filter_map(|line| label(&line)).take(SHOWN).collect()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.content.split(|byte| matches!(byte, b'\n' | b'\r')).map(|line| String::from_utf8_lossy(line).into_owned())
+    }
+}

@@ -1,0 +1,97 @@
+//! The way from a configuration to verdicts: connect, ask, and ask again where the rules allow it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    check::check_all,
+    config::Config,
+    connect::connect,
+    deadline::Deadline,
+    http2::Connection,
+    journal::Journal,
+    outcome::{Failure, Kind, Retry, Verdict},
+    tls,
+};
+
+/// Pauses between attempts to connect: the first, and what they grow to.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// Probes once: a verdict for each configured service, in their order.
+///
+/// # Errors
+/// What kept the probe from asking at all.
+pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) -> Result<Vec<Verdict>, Failure> {
+    let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
+    let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
+    let tls = match &config.tls {
+        Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),
+        None => None,
+    };
+    let mut connection = connect_patiently(config, tls.as_ref(), deadline, journal).await?;
+    let deadline = Deadline::new(Instant::now(), config.rpc_timeout).or_earlier(overall);
+    let mut answers = check_all(&connection, config, deadline, journal).await;
+
+    let is_refused = |answer: &Result<i32, Failure>| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
+    if answers.iter().any(is_refused) {
+        journal.note(crate::outcome::Phase::Rpc, || "the server did not take the request; once more".to_owned());
+        let connect_deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(Some(deadline));
+        if let Ok(second) = open(config, tls.as_ref(), connect_deadline, journal).await {
+            connection = second;
+            answers = check_all(&connection, config, deadline, journal).await;
+        }
+    }
+    for answer in &mut answers {
+        // A server that refuses our certificate may do so only now.
+        if let Err(Failure { kind: Kind::StreamBroken, .. }) = answer
+            && let Some(failure) = connection.late_tls_failure(config, tls.as_ref())
+        {
+            *answer = Err(failure);
+        }
+    }
+    connection.close().await;
+    Ok(answers.into_iter().map(Verdict::of).collect())
+}
+
+/// Connects; where the user chose the time for it, again until it is over while the server may be about to come up.
+async fn connect_patiently(
+    config: &Config,
+    tls: Option<&tls::Client>,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Result<Connection, Failure> {
+    let (mut pause, longest) = PAUSES;
+    let mut attempts = 1;
+    let mut failure = match open(config, tls, deadline, journal).await {
+        Err(failure) if config.keep_trying && failure.retry == Retry::WhileConnecting => failure,
+        ended => return ended,
+    };
+    while !deadline.remaining().is_zero() {
+        sleep(pause.min(deadline.remaining())).await;
+        pause = (pause * 2).min(longest);
+        let ended = open(config, tls, deadline, journal).await;
+        attempts += 1;
+        match ended {
+            Err(next) if next.retry == Retry::WhileConnecting => failure = next,
+            // Cut off by the deadline, an attempt tells less than the one before.
+            Err(_) if deadline.remaining().is_zero() => break,
+            ended => return ended,
+        }
+    }
+    failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
+    Err(failure)
+}
+
+async fn open(
+    config: &Config,
+    tls: Option<&tls::Client>,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Result<Connection, Failure> {
+    let mut stream = connect(config, deadline, journal).await?;
+    if let Some(tls) = tls {
+        stream = tls.handshake(stream, config, deadline, journal).await?;
+    }
+    Connection::open(stream, config, tls, deadline, journal).await
+}

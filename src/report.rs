@@ -1,0 +1,279 @@
+//! The last step: what the user gets to read. The only file that prints.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    certificate::{date_time, describe},
+    config::Style,
+    goflag::format_duration,
+    journal::{Record, Session, Timings},
+    outcome::{Failure, Phase, Verdict},
+    text::printable,
+};
+
+/// All that a probe prints, Docker's limit for the log of a health check, with room for a last word.
+const MAX_OUTPUT: usize = 4096 - 32;
+/// The longest message.
+const MAX_MESSAGE: usize = 1500;
+/// The longest hint, name or address.
+const MAX_NOTE: usize = 500;
+
+/// What a probe came to, with everything that is told of it.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    /// The address as the user gave it.
+    pub(crate) address: Option<&'a str>,
+    pub(crate) services: &'a [String],
+    /// A verdict for each service, or what kept the probe from asking.
+    pub(crate) verdicts: Result<Vec<Verdict>, Failure>,
+    pub(crate) record: Option<Record>,
+}
+
+impl Report<'_> {
+    /// Prints the report; the worst phase that failed, if any, is for the exit code.
+    pub(crate) fn print(&self, style: Style) -> Option<Phase> {
+        let mut output = Output::default();
+        match &self.verdicts {
+            Ok(verdicts) => {
+                let names = if self.services.len() > 1 { self.services } else { &[] };
+                for (index, verdict) in verdicts.iter().enumerate() {
+                    if style.json {
+                        let service = self.services.get(index).map(String::as_str);
+                        self.json(&mut output, style, service, verdict.status.as_deref(), verdict.failure.as_ref());
+                    } else {
+                        text(&mut output, style, names.get(index), verdict.failure.as_ref());
+                    }
+                }
+            }
+            Err(failure) if style.json => match self.services {
+                [] => self.json(&mut output, style, None, None, Some(failure)),
+                services => {
+                    for service in services {
+                        self.json(&mut output, style, Some(service), None, Some(failure));
+                    }
+                }
+            },
+            Err(failure) => text(&mut output, style, None, Some(failure)),
+        }
+        output.print();
+        match &self.verdicts {
+            Ok(verdicts) => verdicts.iter().filter_map(|verdict| Some(verdict.failure.as_ref()?.kind.phase())).min(),
+            Err(failure) => Some(failure.kind.phase()),
+        }
+    }
+
+    fn json(
+        &self,
+        output: &mut Output,
+        style: Style,
+        service: Option<&str>,
+        status: Option<&str>,
+        failure: Option<&Failure>,
+    ) {
+        if failure.is_none() && style.quiet {
+            return;
+        }
+        let record = self.record.as_ref();
+        let line = Line {
+            addr: self.address.map(|address| printable(address, MAX_NOTE)),
+            peer: record.and_then(|record| record.peer.as_deref()),
+            service: service.map(|service| printable(service, MAX_NOTE)),
+            healthy: failure.is_none(),
+            status,
+            timings_ms: record.map(|record| Milliseconds::from(record.timings)),
+            tls: record.and_then(|record| record.session.as_ref()).map(TlsLine::from),
+            error: failure.map(|failure| ErrorLine {
+                phase: failure.kind.phase().name(),
+                kind: failure.kind.name(),
+                message: printable(&failure.message, MAX_MESSAGE),
+                hint: failure.hint.as_deref().map(|hint| printable(hint, MAX_NOTE)),
+                grpc_code: failure.grpc_code.map(i32::from),
+            }),
+        };
+        // Strings and numbers with string keys always serialise.
+        let line = serde_json::to_string(&line).unwrap_or_default();
+        output.result(&line);
+    }
+}
+
+fn text(output: &mut Output, style: Style, service: Option<&String>, failure: Option<&Failure>) {
+    let prefix = service.map_or_else(String::new, |service| format!("{}: ", printable(service, MAX_NOTE)));
+    match failure {
+        None if style.quiet => {}
+        None => output.result(&format!("{prefix}status: SERVING")),
+        Some(failure) => {
+            let message = printable(&failure.message, MAX_MESSAGE);
+            if failure.kind.phase() == Phase::Health {
+                output.result(&format!("{prefix}{message}"));
+            } else {
+                output.diagnosis(&format!("error: {prefix}{message}"));
+            }
+            if let Some(hint) = &failure.hint {
+                output.diagnosis(&format!("hint: {}", printable(hint, MAX_NOTE)));
+            }
+        }
+    }
+}
+
+/// Lines for both streams, within [`MAX_OUTPUT`] bytes in all.
+#[derive(Debug, Default)]
+struct Output {
+    stdout: String,
+    stderr: String,
+    left_out: usize,
+}
+
+impl Output {
+    fn result(&mut self, line: &str) {
+        if self.takes(line) {
+            self.stdout += line;
+            self.stdout.push('\n');
+        }
+    }
+
+    fn diagnosis(&mut self, line: &str) {
+        if self.takes(line) {
+            self.stderr += line;
+            self.stderr.push('\n');
+        }
+    }
+
+    fn takes(&mut self, line: &str) -> bool {
+        let fits = self.left_out == 0 && self.stdout.len() + self.stderr.len() + line.len() < MAX_OUTPUT;
+        self.left_out += usize::from(!fits);
+        fits
+    }
+
+    fn print(mut self) {
+        if self.left_out > 0 {
+            self.stderr += &format!("({} more lines)\n", self.left_out);
+        }
+        write(io::stdout(), &self.stdout);
+        write(io::stderr(), &self.stderr);
+    }
+}
+
+/// Prints text that was asked for: help, version.
+pub(crate) fn print(text: &str) {
+    write(io::stdout(), text);
+}
+
+/// A stream that is closed or full changes nothing: the exit code is the result.
+fn write(mut stream: impl Write, text: &str) {
+    if !text.is_empty() {
+        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+    }
+}
+
+/// What `-v` tells on the way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verbose;
+
+impl Verbose {
+    /// One line: a phase, what came of it, and the time it took.
+    pub(crate) fn phase(self, phase: Phase, took: Option<Duration>, what: &str) {
+        let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(rounded(took))));
+        write(io::stderr(), &format!("{}: {}{took}\n", phase.name(), printable(what, MAX_MESSAGE)));
+    }
+
+    /// The options as they were understood.
+    pub(crate) fn options(self, lines: &[String]) {
+        let mut text = "parsed options:\n".to_owned();
+        for line in lines {
+            text += &format!("> {}\n", printable(line, MAX_MESSAGE));
+        }
+        write(io::stderr(), &text);
+    }
+}
+
+/// To microseconds: more digits would only pretend.
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// One result in JSON. Absent things are left out.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings_ms: Option<Milliseconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorLine>,
+}
+
+#[derive(Serialize)]
+struct Milliseconds {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolve: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http2: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rpc: Option<f64>,
+}
+
+impl From<Timings> for Milliseconds {
+    fn from(timings: Timings) -> Self {
+        let milliseconds = |took: Option<Duration>| took.map(|took| rounded(took).as_secs_f64() * 1000.0);
+        Self {
+            resolve: milliseconds(timings.resolve),
+            connect: milliseconds(timings.connect),
+            tls: milliseconds(timings.tls),
+            http2: milliseconds(timings.http2),
+            rpc: milliseconds(timings.rpc),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TlsLine<'a> {
+    version: &'a str,
+    cipher: &'a str,
+    server_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+}
+
+impl<'a> From<&'a Session> for TlsLine<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self {
+            version: &session.version,
+            cipher: &session.cipher,
+            server_name: &session.server_name,
+            not_after: session
+                .certificate
+                .as_ref()
+                .and_then(describe)
+                .map(|certificate| date_time(certificate.not_after)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorLine {
+    phase: &'static str,
+    kind: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_code: Option<i32>,
+}
