@@ -181,9 +181,7 @@ fn command() -> Command {
         let action = if is_repeatable(name) { ArgAction::Append } else { ArgAction::Set };
         flag(name).value_name(value).action(action)
     };
-    let boolean = |name: &'static str| {
-        flag(name).num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
-    };
+    let boolean = |name: &'static str| flag(name).num_args(0..=1).require_equals(true).default_missing_value("true");
     Command::new("grpc_health_probe")
         .no_binary_name(true)
         .args_override_self(true)
@@ -192,7 +190,7 @@ fn command() -> Command {
         .next_help_heading("What to check")
         .arg(Arg::new("address").value_name("HOST:PORT").help("The same as -addr"))
         .arg(text("addr", "HOST:PORT").help(
-            "The server: host:port, :port (this machine), [::1]:port, dns:///host:port, unix:/path, unix-abstract:name",
+            "The server: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, unix-abstract:name",
         ))
         .arg(
             text("service", "NAME")
@@ -225,30 +223,40 @@ fn command() -> Command {
         .arg(flag("help").alias("h").action(ArgAction::SetTrue).help("Print this help"))
 }
 
-/// The text of `-help`: clap's, with flags in the form that people write, and their variables.
+/// The text of `-help`, with flags in the form that people write, and their variables.
 fn help() -> String {
-    const EXIT_CODES: &str = "\
-Exit codes                                             docker  detailed
-  every asked service is SERVING                            0         0
-  bad arguments, unreadable or unusable files               1         1
-  not connected: resolve, connect, TLS, HTTP/2              1         2
-  connected, the RPC failed or timed out                    1         3
-  answered, but not SERVING                                 1         4
+    const INTRODUCTION: &str = "\
+Asks a gRPC server whether it is healthy (grpc.health.v1.Health/Check), and says why when it is not.
 
-Flags may also be written with two dashes; booleans take a value after \"=\" only (-tls=false). A flag wins over its
-variable; the variable of a repeatable flag has one value on each line.";
+Usage: grpc_health_probe [FLAGS] HOST:PORT
+";
+    const EXIT_CODES: &str = "
+Exit codes (-exit-codes)                         docker  detailed
+  every asked service is SERVING                      0         0
+  bad arguments, unreadable or unusable files         1         1
+  not connected: resolve, connect, TLS, HTTP/2        1         2
+  connected, the RPC failed or timed out              1         3
+  answered, but not SERVING                           1         4
 
-    let command =
-        command().after_help(EXIT_CODES).override_usage("grpc_health_probe [FLAGS] HOST:PORT").mut_args(|arg| {
-            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            match arg.get_long() {
-                Some("help" | "version") | None => arg,
-                Some(flag) => {
-                    let variable = variable(flag);
-                    arg.help(format!("{help} [env: {variable}]"))
-                }
-            }
-        });
-    let text = { command }.render_help().to_string();
-    text.replace("      --", "  -").replace("[=<", "[=").replace(">]", "]")
+Flags may also be written with two dashes. Booleans take a value after \"=\" only: -tls=false. A flag wins over its
+variable, and the variable of a repeatable flag has one value on each line.
+";
+    let mut text = INTRODUCTION.to_owned();
+    let mut heading = None;
+    for argument in command().get_arguments() {
+        if argument.get_help_heading() != heading {
+            heading = argument.get_help_heading();
+            text += &format!("\n{}:\n", heading.unwrap_or_default());
+        }
+        let value = argument.get_value_names().and_then(<[_]>::first).map_or("", |name| name.as_str());
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let (usage, variable) = match argument.get_long() {
+            None => (value.to_owned(), String::new()),
+            Some(flag @ ("help" | "version")) => (format!("-{flag}"), String::new()),
+            Some(flag) => (format!("-{flag} {value}"), variable(flag)),
+        };
+        text += format!("  {usage:<32}{variable}").trim_end();
+        text += &format!("\n      {help}\n");
+    }
+    text + EXIT_CODES
 }
