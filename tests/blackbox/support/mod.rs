@@ -1,0 +1,7 @@
+//! What the tests share: the probe as a process, a PKI in memory, healthy and misbehaving servers.
+
+pub mod frames;
+pub mod peer;
+pub mod pki;
+pub mod probe;
+pub mod server;

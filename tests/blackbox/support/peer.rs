@@ -1,0 +1,143 @@
+//! Servers that misbehave, by script: what each connection is sent, byte by byte.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::frames::{self, PREFACE};
+
+/// Longer than any deadline in the tests; a script that still waits then has lost its probe.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A listener that runs a script for each connection. It fails the test that never reached it.
+pub struct Peer {
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// Runs `script` for each connection, each in a thread; the number tells which one it is, from 0.
+    pub fn new(script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (script, counter) = (Arc::new(script), Arc::clone(&connections));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { break };
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                let script = Arc::clone(&script);
+                thread::spawn(move || script(&mut Connection::new(stream), number));
+            }
+        });
+        Self { address, connections }
+    }
+
+    pub fn addr(&self) -> String {
+        format!("-addr={}", self.address)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert!(self.connections() > 0, "nobody connected to {}", self.address);
+        }
+    }
+}
+
+/// One accepted connection. Writes that fail are the probe's right: it may have left already.
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out above zero");
+        stream.set_nodelay(true).expect("TCP takes it");
+        Self { stream }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Reads exactly so many bytes, or less where the probe leaves.
+    pub fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            match self.stream.read(&mut bytes[filled..]) {
+                Ok(0) | Err(_) => break,
+                Ok(more) => filled += more,
+            }
+        }
+        bytes.truncate(filled);
+        bytes
+    }
+
+    /// Reads one HTTP/2 frame: its type, flags and payload.
+    pub fn receive_frame(&mut self) -> Option<(u8, u8, Vec<u8>)> {
+        let header = self.receive(9);
+        let [a, b, c, kind, flags, ..] = *header.as_slice() else { return None };
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = self.receive(length);
+        (payload.len() == length).then_some((kind, flags, payload))
+    }
+
+    /// Reads the preface.
+    pub fn greet(&mut self) {
+        self.receive(PREFACE.len());
+    }
+
+    /// Reads the preface, sends SETTINGS, and reads until the request has come whole.
+    pub fn take_request(&mut self) {
+        self.greet();
+        self.send(frames::settings(&[]));
+        self.await_request();
+    }
+
+    /// Reads until the request has ended.
+    pub fn await_request(&mut self) {
+        while let Some((kind, flags, _)) = self.receive_frame() {
+            if matches!(kind, frames::DATA | frames::HEADERS) && flags & frames::END_STREAM != 0 {
+                break;
+            }
+        }
+    }
+
+    /// Reads and drops until the probe closes.
+    pub fn drain(&mut self) {
+        let mut bytes = [0; 4096];
+        while matches!(self.stream.read(&mut bytes), Ok(1..)) {}
+    }
+
+    /// Everything that the probe sends until it closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
+    /// Closes our side.
+    pub fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The bare stream, for TLS over it.
+    pub fn stream(&self) -> TcpStream {
+        self.stream.try_clone().expect("a descriptor is left")
+    }
+}

@@ -1,0 +1,150 @@
+//! Certificates and keys, made anew for each test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SignatureAlgorithm,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tempfile::TempDir;
+
+/// A directory for what a test writes.
+pub struct Files(TempDir);
+
+impl Files {
+    pub fn new() -> Self {
+        Self(TempDir::new().expect("there is room for temporary files"))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).expect("the directory is ours");
+        text(&path)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("temporary paths are UTF-8").to_owned()
+}
+
+/// A certificate authority.
+pub struct Authority {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate with its key, and those between it and its authority.
+pub struct Leaf {
+    /// The certificate, then its chain.
+    pub pem: String,
+    /// PKCS#8.
+    pub key_pem: String,
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+fn params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+fn authority_params(common_name: &str) -> CertificateParams {
+    let mut params = params(common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+impl Authority {
+    pub fn new(common_name: &str) -> Self {
+        let key = KeyPair::generate().expect("keys can be made");
+        let params = authority_params(common_name);
+        let certificate = params.self_signed(&key).expect("the parameters are valid");
+        Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
+    }
+
+    /// An authority below this one; its leaves bring its certificate along.
+    pub fn intermediate(&self, common_name: &str) -> Self {
+        let key = KeyPair::generate().expect("keys can be made");
+        let params = authority_params(common_name);
+        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        let chain = [vec![certificate.der().clone()], self.chain.clone()].concat();
+        Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain }
+    }
+
+    /// A certificate for a server with these names.
+    pub fn server(&self, names: &[&str]) -> Leaf {
+        self.issue(names, &rcgen::PKCS_ECDSA_P256_SHA256, |_| ())
+    }
+
+    /// A certificate for a client.
+    pub fn client(&self) -> Leaf {
+        self.issue(&[], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    /// A certificate with anything changed that a test wants changed.
+    pub fn issue(
+        &self,
+        names: &[&str],
+        algorithm: &'static SignatureAlgorithm,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+            .expect("the names are valid");
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("client"));
+        change(&mut params);
+        let key = KeyPair::generate_for(algorithm).expect("keys can be made");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        Leaf::new([vec![certificate.der().clone()], self.chain.clone()].concat(), &key)
+    }
+}
+
+impl Leaf {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        let pem = chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect();
+        let key_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Self { pem, key_pem: key.serialize_pem(), chain, key: key_der }
+    }
+
+    /// A self-signed certificate, as a CA or not.
+    pub fn self_signed(names: &[&str], is_ca: bool) -> Self {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+            .expect("the names are valid");
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = KeyPair::generate().expect("keys can be made");
+        let certificate = params.self_signed(&key).expect("the parameters are valid");
+        Self::new(vec![certificate.der().clone()], &key)
+    }
+}
+
+/// Any DER as PEM.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in der.chunks(3) {
+        let bits = u32::from_be_bytes([0, group[0], *group.get(1).unwrap_or(&0), *group.get(2).unwrap_or(&0)]);
+        for position in 0..4 {
+            let is_padding = position > group.len();
+            let index = bits >> (18 - 6 * position) & 63;
+            text.push(if is_padding { '=' } else { char::from(ALPHABET[index as usize]) });
+        }
+    }
+    let lines: Vec<String> =
+        text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}

@@ -1,0 +1,157 @@
+//! The probe as a process, in an environment of its own.
+
+use std::{
+    ffi::OsStr,
+    fmt,
+    io::Read,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// Far above every deadline in the tests: what takes longer hangs.
+const HANGS: Duration = Duration::from_secs(30);
+
+/// A command line that is being written.
+pub struct Probe {
+    command: Command,
+}
+
+impl Probe {
+    /// The probe with `arguments`, and no environment.
+    pub fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_grpc_health_probe"));
+        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command }
+    }
+
+    /// The same through a wrapper, such as `sh -c 'exec "$0" "$@"'`.
+    pub fn wrapped<A: AsRef<OsStr>>(wrapper: &[&str], arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_grpc_health_probe")).args(arguments);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command }
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn start(mut self) -> Running {
+        let shown = format!("{:?}", self.command);
+        let child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+        Running { shown, child }
+    }
+
+    /// Runs the probe to its end.
+    pub fn run(self) -> Ran {
+        self.start().finish()
+    }
+}
+
+/// A probe that runs.
+pub struct Running {
+    shown: String,
+    child: Child,
+}
+
+impl Running {
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    /// Waits for its end, and fails if it hangs.
+    pub fn finish(mut self) -> Ran {
+        let (sender, receiver) = mpsc::channel();
+        let read = |mut stream: Box<dyn Read + Send>| {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).expect("a pipe can be read");
+                bytes
+            })
+        };
+        let stdout = read(Box::new(self.child.stdout.take().expect("stdout is piped")));
+        let stderr = read(Box::new(self.child.stderr.take().expect("stderr is piped")));
+        let id = self.child.id().to_string();
+        thread::spawn(move || {
+            if receiver.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &id]).status();
+            }
+        });
+        let status = self.child.wait().expect("the child is ours");
+        let _ = sender.send(());
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        Ran {
+            command: self.shown,
+            // A signal, that of the time limit included, is no exit code.
+            code: status.code(),
+            stdout: text(stdout.join().expect("the reader ends")),
+            stderr: text(stderr.join().expect("the reader ends")),
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    command: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Compares everything at once, to the letter.
+    #[track_caller]
+    pub fn expect(&self, code: i32, stdout: &str, stderr: &str) -> &Self {
+        let got = (self.code, self.stdout.as_str(), self.stderr.as_str());
+        assert!(got == (Some(code), stdout, stderr), "{self}expected exit code {code}\n{stdout}{stderr}");
+        self
+    }
+
+    #[track_caller]
+    pub fn expect_healthy(&self) -> &Self {
+        self.expect(0, "status: SERVING\n", "")
+    }
+
+    /// Expects the failure with this exit code and this first line, without its hint.
+    #[track_caller]
+    pub fn expect_error(&self, code: i32, first_line: &str) -> &Self {
+        let got = (self.code, self.stdout.as_str(), self.stderr.lines().next().unwrap_or_default());
+        assert!(got == (Some(code), "", first_line), "{self}expected exit code {code} and {first_line}\n");
+        self
+    }
+
+    /// The one line of JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let lines: Vec<&str> = self.stdout.lines().collect();
+        match lines.as_slice() {
+            [line] => serde_json::from_str(line).unwrap_or_else(|error| panic!("{self}not JSON: {error}")),
+            _ => panic!("{self}not one line of JSON"),
+        }
+    }
+
+    /// Expects a failure told in JSON, of this kind and phase.
+    #[track_caller]
+    pub fn expect_kind(&self, code: i32, phase: &str, kind: &str) -> &Self {
+        let line = self.json();
+        let got = (self.code, &line["healthy"], &line["error"]["phase"], &line["error"]["kind"]);
+        let wanted = (Some(code), &Value::from(false), &Value::from(phase), &Value::from(kind));
+        assert!(got == wanted, "{self}expected exit code {code}, {phase}, {kind}\n");
+        self
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n$ {}", self.command)?;
+        writeln!(f, "exit code: {:?}\n--- stdout\n{}--- stderr\n{}---", self.code, self.stdout, self.stderr)
+    }
+}

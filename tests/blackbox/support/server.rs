@@ -1,0 +1,232 @@
+//! Real servers: tonic-health's as users run it, and a bare HTTP/2 one that shows what it was asked.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use http::{Request, Response};
+use hyper::body::Bytes;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime,
+    sync::oneshot,
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::{
+    frames,
+    pki::{Authority, Leaf},
+};
+
+/// A server on a thread of its own, until it is dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Server {
+    pub fn addr(&self) -> String {
+        format!("-addr={}", self.address)
+    }
+
+    /// The port, to be reached by other names.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// Runs `serve` on a thread until the sender is used or dropped; `serve` says where it listens.
+fn run<F: Future<Output = ()>>(
+    serve: impl FnOnce(mpsc::Sender<SocketAddr>, oneshot::Receiver<()>) -> F + Send + 'static,
+) -> Server {
+    let (ready, is_ready) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        runtime.block_on(serve(ready, stopped));
+    });
+    Server { address: is_ready.recv().expect("the server starts"), stop: Some(stop) }
+}
+
+/// The services of every health server here: the whole and `up` serve, `down` does not, `lost` is UNKNOWN.
+async fn set_statuses(reporter: &HealthReporter) {
+    reporter.set_service_status("up", ServingStatus::Serving).await;
+    reporter.set_service_status("down", ServingStatus::NotServing).await;
+    reporter.set_service_status("lost", ServingStatus::Unknown).await;
+}
+
+fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str) -> Server {
+    run(move |ready, stopped| async move {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        set_statuses(&reporter).await;
+        let listener = TcpListener::bind(bind).await.expect("loopback has a free port");
+        ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+        let mut transport = Transport::builder();
+        if let Some(tls) = tls {
+            transport = transport.tls_config(tls).expect("the certificates are valid");
+        }
+        let serving = transport.add_service(service).serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
+            let _ = stopped.await;
+        });
+        serving.await.expect("the server runs");
+    })
+}
+
+/// tonic-health in plaintext.
+pub fn plaintext() -> Server {
+    serve_health(None, "127.0.0.1:0")
+}
+
+/// tonic-health in plaintext, on IPv6.
+pub fn plaintext_v6() -> Server {
+    serve_health(None, "[::1]:0")
+}
+
+/// tonic-health under TLS.
+pub fn tls(leaf: &Leaf) -> Server {
+    serve_health(Some(ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, &leaf.key_pem))), "127.0.0.1:0")
+}
+
+/// tonic-health under TLS, for clients with a certificate of `clients` only.
+pub fn mtls(leaf: &Leaf, clients: &Authority) -> Server {
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&leaf.pem, &leaf.key_pem))
+        .client_ca_root(Certificate::from_pem(&clients.pem));
+    serve_health(Some(tls), "127.0.0.1:0")
+}
+
+/// tonic-health on a unix socket.
+#[cfg(unix)]
+pub fn unix(path: &Path) -> Server {
+    let path = path.to_owned();
+    run(move |ready, stopped| async move {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        set_statuses(&reporter).await;
+        let listener = tokio::net::UnixListener::bind(path).expect("the directory is ours");
+        ready.send(SocketAddr::from(([0; 4], 0))).expect("the test waits");
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let serving = Transport::builder().add_service(service).serve_with_incoming_shutdown(incoming, async {
+            let _ = stopped.await;
+        });
+        serving.await.expect("the server runs");
+    })
+}
+
+/// How a TLS server is set up that is not as it should be.
+pub struct TlsSetup<'a> {
+    pub leaf: &'a Leaf,
+    pub versions: &'static [&'static rustls::SupportedProtocolVersion],
+    pub alpn: &'a [&'a str],
+    pub clients: Option<&'a Authority>,
+}
+
+impl TlsSetup<'_> {
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(self.versions)
+            .expect("ring has these versions");
+        let builder = match self.clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("PEM")).expect("a root");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.leaf.chain.clone(), self.leaf.key.clone_key())
+            .expect("certificate and key fit");
+        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+/// An HTTP/2 server that answers SERVING and hands each request over as it came.
+pub struct Recorder {
+    pub server: Server,
+    requests: mpsc::Receiver<Request<Vec<u8>>>,
+}
+
+impl Recorder {
+    pub fn plaintext() -> Self {
+        Self::new(None)
+    }
+
+    pub fn tls(setup: &TlsSetup<'_>) -> Self {
+        Self::new(Some(TlsAcceptor::from(setup.config())))
+    }
+
+    fn new(acceptor: Option<TlsAcceptor>) -> Self {
+        let (sender, requests) = mpsc::channel();
+        let server = run(move |ready, stopped| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+            ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+            let accept = async {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let sender = sender.clone();
+                    match acceptor.clone() {
+                        None => drop(tokio::spawn(record(stream, sender))),
+                        Some(acceptor) => drop(tokio::spawn(async move {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                record(stream, sender).await;
+                            }
+                        })),
+                    }
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                _ = stopped => {}
+            }
+        });
+        Self { server, requests }
+    }
+
+    /// The request that has come.
+    pub fn request(&self) -> Request<Vec<u8>> {
+        self.requests.try_recv().expect("a request has come whole")
+    }
+}
+
+async fn record(stream: impl AsyncRead + AsyncWrite + Unpin, sender: mpsc::Sender<Request<Vec<u8>>>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let (head, mut body) = request.into_parts();
+            let mut bytes = Vec::new();
+            while let Some(Ok(chunk)) = body.data().await {
+                bytes.extend_from_slice(&chunk);
+            }
+            let _ = sender.send(Request::from_parts(head, bytes));
+            let response = Response::builder().header("content-type", "application/grpc").body(());
+            let mut stream = respond.send_response(response.expect("valid"), false).expect("the probe waits");
+            stream.send_data(Bytes::from(frames::answer(1)), false).expect("the probe waits");
+            let trailers = [("grpc-status".parse().expect("a name"), "0".parse().expect("a value"))];
+            stream.send_trailers(trailers.into_iter().collect()).expect("the probe waits");
+        });
+    }
+}
