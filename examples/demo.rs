@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Needs nothing but Rust: it builds the probe and the server of `health_server.rs`, makes certificates, and runs the
-//! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or does
-//! not say why.
+//! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or
+//! does not say why.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -215,7 +215,7 @@ impl Demo {
         Ok(server)
     }
 
-    /// Runs a command line, prints it with its result, and notes whether the exit code and the words are as they should.
+    /// Runs a command line, prints it with its result, and notes whether the exit code and words are as they should.
     fn run(&mut self, line: &str, code: i32, words: &str) -> Result<()> {
         println!("  $ {line}");
         let mut command = Command::new(&self.probe);

@@ -4,8 +4,8 @@
 //! cargo run --example health_server -- --addr 127.0.0.1:50051 --service shop.Cart=NOT_SERVING
 //! ```
 //!
-//! It says `listening on ADDRESS` when it is ready, and serves until it is stopped. A line `NAME=STATUS` on its standard
-//! input changes a status while it runs, and is repeated on its standard output once it holds.
+//! It says `listening on ADDRESS` when it is ready, and serves until it is stopped. A line `NAME=STATUS` on its
+//! standard input changes a status while it runs, and is repeated on its standard output once it holds.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! The RPC: `grpc.health.v1.Health/Check` (health-checking.md) by tonic's generated client, under its own deadline.
 
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use http::{Uri, uri};
-use tonic::{Request, Status, codec::CompressionEncoding};
+use tonic::{Code, Request, Status, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
@@ -51,12 +52,14 @@ async fn check(connection: &Connection, config: &Config, service: &str, deadline
     request.set_timeout(grpc_timeout(config, deadline));
     match deadline.bound(client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().status),
-        Ok(Err(status)) => Err(failure(config, service, status)),
-        Err(_) => {
-            let message = format!("health check of {} timed out after {}", config.address, deadline.limit());
-            Err(Failure::new(Kind::RpcTimeout, format!("{message}: connected, no answer")))
-        }
+        Ok(Err(status)) => Err(failure(config, service, &status, deadline)),
+        Err(_) => Err(timed_out(config, deadline)),
     }
+}
+
+fn timed_out(config: &Config, deadline: Deadline) -> Failure {
+    let message = format!("health check of {} timed out after {}", config.address, deadline.limit());
+    Failure::new(Kind::RpcTimeout, format!("{message}: connected, no answer"))
 }
 
 /// tonic takes scheme and authority of requests from here.
@@ -79,15 +82,20 @@ fn grpc_timeout(config: &Config, deadline: Deadline) -> Duration {
 }
 
 /// Whatever the server did is told by the guard; what remains is a message that tonic could not decode.
-fn failure(config: &Config, service: &str, status: Status) -> Failure {
-    let told = std::error::Error::source(&status).and_then(|source| source.downcast_ref::<Failure>());
+fn failure(config: &Config, service: &str, status: &Status, deadline: Deadline) -> Failure {
+    let told = status.source().and_then(|source| source.downcast_ref::<Failure>());
     let mut failure = told.cloned().unwrap_or_else(|| {
         Failure::new(Kind::MalformedResponse, format!("the answer is malformed: {}", status.message()))
     });
+    // The server keeps our time too (`grpc-timeout`), and may be a moment ahead.
+    if failure.grpc_code == Some(Code::DeadlineExceeded) && deadline.is_half_over() {
+        return timed_out(config, deadline);
+    }
     failure.message = format!("health check of {} failed: {}", config.address, failure.message);
     if failure.kind == Kind::ServiceUnknown && !service.is_empty() {
-        return failure
-            .hint(format!("the server does not know the service {service:?}; its name, or leave out -service"));
+        return failure.hint(format!(
+            "the server does not know the service {service:?}; is that its full name (package.Service)?"
+        ));
     }
     failure
 }

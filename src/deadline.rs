@@ -58,6 +58,11 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
+    /// Whether more of its time has passed than is left.
+    pub(crate) fn is_half_over(&self) -> bool {
+        self.remaining() < self.limit / 2
+    }
+
     /// Runs `work` until the deadline.
     ///
     /// What is ready only after the deadline is too late: a process that was suspended meanwhile finds both its

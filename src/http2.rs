@@ -10,7 +10,7 @@ use tonic::body::Body;
 
 use crate::{
     config::Config,
-    connect::{Stream, plain},
+    connect::{Stream, connect, plain},
     deadline::Deadline,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
@@ -30,6 +30,14 @@ const FAREWELL: Duration = Duration::from_millis(50);
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Body>,
     witness: Witness,
+}
+
+/// Whether a server that closed a TLS connection without a word answers HTTP/2 in plaintext on another one.
+pub(crate) async fn speaks_plaintext(config: &Config, deadline: Deadline, journal: &Journal) -> bool {
+    match connect(config, deadline, journal).await {
+        Ok(stream) => Connection::open(stream, config, None, deadline, journal).await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 impl Connection {
@@ -118,10 +126,10 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
                 failure.hint("is this the gRPC port? a TLS server may wait so; try -tls")
             }
         }
-        (Opening::Nothing | Opening::PartOfSettings(_), Some(end), None) => {
+        (Opening::Nothing | Opening::PartOfSettings(_), end, None) => {
             let cause = match end {
-                End::Closed => "the server closed the connection".to_owned(),
-                End::Broken(error) => format!("the connection broke: {}", plain(error)),
+                Some(End::Broken(error)) => format!("the connection broke: {}", plain(error)),
+                Some(End::Closed) | None => "the server closed the connection".to_owned(),
             };
             let failure = failed(Kind::ClosedEarly, &cause).retry(Retry::WhileConnecting);
             if through_tls {
@@ -130,8 +138,6 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
                 failure.hint("is this the gRPC port? some TLS servers close so; try -tls")
             }
         }
-        (Opening::Nothing | Opening::PartOfSettings(_) | Opening::Settings, ..) => {
-            failed(Kind::Http2Refused, "the server's SETTINGS break the rules of HTTP/2")
-        }
+        (Opening::Settings, ..) => failed(Kind::Http2Refused, "the server's SETTINGS came, and the connection broke"),
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     config::Config,
     connect::connect,
     deadline::Deadline,
-    http2::Connection,
+    http2::{self, Connection},
     journal::Journal,
-    outcome::{Failure, Kind, Retry, Verdict},
+    outcome::{Failure, Kind, Phase, Retry, Verdict},
     tls,
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) ->
 
     let is_refused = |answer: &Result<i32, Failure>| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
     if answers.iter().any(is_refused) {
-        journal.note(crate::outcome::Phase::Rpc, || "the server did not take the request; once more".to_owned());
+        journal.note(Phase::Rpc, || "the server did not take the request; once more".to_owned());
         let connect_deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(Some(deadline));
         if let Ok(second) = open(config, tls.as_ref(), connect_deadline, journal).await {
             connection = second;
@@ -89,9 +89,38 @@ async fn open(
     deadline: Deadline,
     journal: &Journal,
 ) -> Result<Connection, Failure> {
-    let mut stream = connect(config, deadline, journal).await?;
-    if let Some(tls) = tls {
-        stream = tls.handshake(stream, config, deadline, journal).await?;
+    let stream = connect(config, deadline, journal).await?;
+    let opened = match tls {
+        None => Connection::open(stream, config, None, deadline, journal).await,
+        Some(client) => match client.handshake(stream, config, deadline, journal).await {
+            Ok(stream) => Connection::open(stream, config, tls, deadline, journal).await,
+            Err(failure) => Err(failure),
+        },
+    };
+    match opened {
+        Err(failure) if failure.retry == Retry::WhileConnecting => {
+            Err(second_look(config, failure, deadline, journal).await)
+        }
+        opened => opened,
     }
-    Connection::open(stream, config, tls, deadline, journal).await
+}
+
+/// Many servers close without a word when TLS meets plaintext. Whether that is the cause is seen on a second
+/// connection, begun the other way.
+async fn second_look(config: &Config, failure: Failure, deadline: Deadline, journal: &Journal) -> Failure {
+    let address = &config.address;
+    match failure.kind {
+        Kind::ClosedEarly if config.tls.is_none() && tls::speaks_tls(config, deadline, journal).await => {
+            let message = format!("no HTTP/2 from {address}: the server closes plaintext connections and answers TLS");
+            Failure::new(Kind::ServerSpeaksTls, message).hint("add -tls")
+        }
+        Kind::TlsFailed if http2::speaks_plaintext(config, deadline, journal).await => {
+            let message = format!(
+                "TLS handshake with {address} failed: the server does not speak TLS: it closes TLS connections and \
+                 answers HTTP/2 in plaintext"
+            );
+            Failure::new(Kind::TlsPlaintextServer, message).hint("leave out -tls")
+        }
+        _ => failure,
+    }
 }

@@ -85,7 +85,7 @@ impl Report<'_> {
             service: service.map(|service| printable(service, MAX_NOTE)),
             healthy: failure.is_none(),
             status,
-            timings_ms: record.map(|record| Milliseconds::from(record.timings)),
+            timings_ms: record.map(|record| Milliseconds::from(record.timings)).filter(Milliseconds::has_any),
             tls: record.and_then(|record| record.session.as_ref()).map(TlsLine::from),
             error: failure.map(|failure| ErrorLine {
                 phase: failure.kind.phase().name(),
@@ -230,9 +230,16 @@ struct Milliseconds {
     rpc: Option<f64>,
 }
 
+impl Milliseconds {
+    fn has_any(&self) -> bool {
+        [self.resolve, self.connect, self.tls, self.http2, self.rpc].iter().any(Option::is_some)
+    }
+}
+
 impl From<Timings> for Milliseconds {
     fn from(timings: Timings) -> Self {
-        let milliseconds = |took: Option<Duration>| took.map(|took| rounded(took).as_secs_f64() * 1000.0);
+        // Whole microseconds, so that no digit is noise.
+        let milliseconds = |took: Option<Duration>| Some(f64::from(u32::try_from(took?.as_micros()).ok()?) / 1000.0);
         Self {
             resolve: milliseconds(timings.resolve),
             connect: milliseconds(timings.connect),

@@ -26,7 +26,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     certificate::{Description, date_time, describe, span},
     config::{Config, Tls, Trust},
-    connect::{Stream, plain},
+    connect::{Stream, connect, plain},
     deadline::{Deadline, Unfinished},
     journal::{Journal, Session},
     outcome::{Failure, Kind, Phase, Retry},
@@ -81,15 +81,7 @@ impl Client {
         };
         let (verifier, identity) =
             (Arc::new(verifier), Arc::new(Identity { key: identity, asked: AtomicBool::new(false) }));
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has cipher suites for TLS 1.2 and 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_client_cert_resolver(Arc::clone(&identity) as _);
-        config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
-        // There is one connection, and none to resume.
-        config.resumption = Resumption::disabled();
+        let config = client_config(&provider, Arc::clone(&verifier) as _, Arc::clone(&identity));
         let server_name = tls.server_name.clone();
         Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust: trust.to_owned() })
     }
@@ -127,16 +119,31 @@ impl Client {
     /// The failure of a handshake that the server broke off after it had ended for us, as TLS 1.3 has it when the
     /// client's certificate is missing or refused. `None`: the stream ended otherwise.
     pub(crate) fn late_failure(&self, config: &Config, end: Option<&End>) -> Option<Failure> {
-        let end = end?;
-        if let End::Broken(error) = end
+        if let End::Broken(error) = end?
             && let Some(rustls::Error::AlertReceived(alert)) = tls_error(error)
         {
             return Some(self.alert(config, *alert));
         }
-        // The alert may be lost when the server closes in a hurry; what it asked for is still known.
-        (self.identity.is_asked_for() && self.identity.key.is_none()).then(|| {
-            let cause = "the server asked for a client certificate, got none, and closed the connection";
-            self.client_certificate_required(config, cause)
+        self.silent_refusal(config)
+    }
+
+    /// What it means that the server closes without an alert, as many do: if it has asked for a certificate, that is
+    /// the one thing it can have taken offence at.
+    fn silent_refusal(&self, config: &Config) -> Option<Failure> {
+        if !self.identity.is_asked_for() {
+            return None;
+        }
+        Some(match self.identity.key {
+            None => self.client_certificate_required(
+                config,
+                "the server asked for a client certificate, got none, and closed the connection",
+            ),
+            Some(_) => handshake_failure(
+                config,
+                Kind::TlsClientCertificateRejected,
+                "the server asked for a client certificate, got ours, and closed the connection",
+            )
+            .hint("does the server trust its issuer, and is it still valid? the server's log knows"),
         })
     }
 
@@ -168,11 +175,12 @@ impl Client {
             Some(error) => failed(Kind::TlsFailed, &error.to_string()),
             None if opening == Opening::Nothing => {
                 failed(Kind::TlsFailed, "the server closed the connection instead of answering")
-                    .hint("servers without TLS do so; try without -tls")
                     .retry(Retry::WhileConnecting)
             }
-            None => failed(Kind::TlsFailed, &format!("the server closed the connection amid it: {}", plain(error)))
-                .retry(Retry::WhileConnecting),
+            None => self.silent_refusal(config).unwrap_or_else(|| {
+                failed(Kind::TlsFailed, &format!("the server closed the connection amid it: {}", plain(error)))
+                    .retry(Retry::WhileConnecting)
+            }),
         }
     }
 
@@ -305,6 +313,35 @@ impl Client {
         }
         text
     }
+}
+
+/// Whether a server that closed a plaintext connection without a word answers TLS on another one.
+pub(crate) async fn speaks_tls(config: &Config, deadline: Deadline, journal: &Journal) -> bool {
+    let Ok(stream) = connect(config, deadline, journal).await else { return false };
+    let Ok(name) = ServerName::try_from(config.target.server_name()) else { return false };
+    let identity = Identity { key: None, asked: AtomicBool::new(false) };
+    let tls = client_config(&Arc::new(ring::default_provider()), Arc::new(danger::Anyone), Arc::new(identity));
+    let (stream, witness) = Watched::new(stream);
+    // What the server answers tells enough, whether or not the handshake goes on.
+    let _ = deadline.bound(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await;
+    matches!(witness.seen().opening(), Opening::TlsRecord | Opening::TlsAlert(_))
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Arc<Identity>,
+) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(identity);
+    config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    // There is one connection, and none to resume.
+    config.resumption = Resumption::disabled();
+    config
 }
 
 fn handshake_failure(config: &Config, kind: Kind, cause: &str) -> Failure {

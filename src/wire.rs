@@ -253,19 +253,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+/// A peer that refuses us says why and closes, and its reason waits to be read behind the broken pipe. So a write that
+/// fails is not told: whoever writes here also reads, and gets the reason or the end of the stream.
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        if result.is_err() {
-            // A peer that refuses us says why and closes; the reason may lie unread behind the broken pipe.
-            let mut last_words = [0; KEPT];
-            let _ = self.as_mut().poll_read(cx, &mut ReadBuf::new(&mut last_words));
-        }
-        Poll::Ready(result)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(Ok(written.unwrap_or(bytes.len())))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,479 @@
+//! Peers that are not healthy gRPC servers, or are so in an odd way: what each does, and what the probe must call it.
+//!
+//! A row is a test: what the peer does on each connection, and the phase and kind that come out, or `healthy`. Every
+//! row is also held against the rules that hold for all: no hang, no panic, no more than 4096 bytes, nothing raw.
+
+use std::time::Instant;
+
+use crate::support::{
+    frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, SETTINGS, WINDOW_UPDATE, answer, block, data,
+        frame, goaway, headers, message, ok_headers, rst_stream, serving, settings, settings_ack, trailers,
+    },
+    peer::{Connection, Peer},
+    probe::{Probe, Ran},
+};
+
+/// What a row expects.
+enum Expected {
+    Healthy,
+    Failure { phase: &'static str, kind: &'static str },
+}
+
+const HEALTHY: Expected = Expected::Healthy;
+
+const fn fails(phase: &'static str, kind: &'static str) -> Expected {
+    Expected::Failure { phase, kind }
+}
+
+fn check(flags: &[&str], expected: &Expected, script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Ran {
+    let peer = Peer::new(script);
+    let start = Instant::now();
+    let addr = peer.addr();
+    let arguments = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], flags].concat();
+    let ran = Probe::new(arguments).run();
+    // Both time-outs, and a busy machine's slack: far below a hang.
+    assert!(start.elapsed().as_secs() < 15, "{ran}took {:?}", start.elapsed());
+    match expected {
+        Expected::Healthy => {
+            let line = ran.json();
+            assert!(
+                ran.code == Some(0) && line["healthy"] == true && line["status"] == "SERVING",
+                "{ran}expected healthy"
+            );
+        }
+        Expected::Failure { phase, kind } => {
+            let code = match *phase {
+                "resolve" | "connect" | "tls" | "http2" => 2,
+                "rpc" => 3,
+                "health" => 4,
+                other => panic!("no peer can cause {other}"),
+            };
+            ran.expect_kind(code, phase, kind);
+        }
+    }
+    assert!(ran.stdout.len() + ran.stderr.len() <= 4096, "{ran}more than Docker keeps");
+    let is_raw =
+        |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    assert!(!ran.stdout.contains(is_raw) && !ran.stderr.contains(is_raw), "{ran}raw characters of a peer");
+    ran
+}
+
+/// A table of rows: name, flags, what comes out, what the peer does.
+macro_rules! peers {
+    ($($name:ident $flags:expr, $expected:expr, $script:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(&$flags, &$expected, $script);
+            }
+        )*
+    };
+}
+
+/// A peer that takes the request and answers with these bytes.
+fn answers(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send + Sync + 'static {
+    let bytes = bytes.into();
+    move |peer, _| {
+        peer.take_request();
+        peer.send(&bytes);
+        peer.drain();
+    }
+}
+
+/// A peer that sends these bytes at once and then waits for the probe to go.
+fn opens(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send + Sync + 'static {
+    let bytes = bytes.into();
+    move |peer, _| {
+        peer.send(&bytes);
+        peer.drain();
+    }
+}
+
+/// A peer that waits for the probe's first bytes, sends these and closes, as servers of other protocols do.
+fn replies(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send + Sync + 'static {
+    let bytes = bytes.into();
+    move |peer, _| {
+        peer.receive(5);
+        peer.send(&bytes);
+        peer.finish();
+        peer.drain();
+    }
+}
+
+/// Headers of an HTTP response that is no gRPC, and its body.
+fn page(status: &[u8], body: &[u8]) -> Vec<u8> {
+    [headers(0, &[(":status", status), ("content-type", b"text/html")]), data(END_STREAM, body)].concat()
+}
+
+/// A Trailers-Only answer with this status.
+fn only_status(status: &[u8]) -> Vec<u8> {
+    let fields: &[(&str, &[u8])] =
+        &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", status)];
+    headers(END_STREAM, fields)
+}
+
+/// A whole answer with this message, encoding and trailers.
+fn whole(encoding: Option<&[u8]>, message: &[u8], end: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut fields: Vec<(&str, &[u8])> = vec![(":status", b"200"), ("content-type", b"application/grpc")];
+    fields.extend(encoding.map(|encoding| ("grpc-encoding", encoding)));
+    [headers(0, &fields), data(0, message), trailers(end)].concat()
+}
+
+fn with_content_type(content_type: &[u8]) -> Vec<u8> {
+    [
+        headers(0, &[(":status", b"200"), ("content-type", content_type)]),
+        data(0, &answer(1)),
+        trailers(&[("grpc-status", b"0")]),
+    ]
+    .concat()
+}
+
+const OK: &[(&str, &[u8])] = &[("grpc-status", b"0")];
+
+/// `08 01`, SERVING, as gzip, with its checksum.
+const GZIPPED: [u8; 22] =
+    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 0xe3, 0x60, 0x04, 0, 0x29, 0x25, 0xb8, 0xbc, 2, 0, 0, 0];
+
+fn compressed(payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
+    [&[1], &length[..], payload].concat()
+}
+
+// Before SETTINGS: TCP and other protocols.
+peers! {
+    accepts_and_stays_silent [], fails("http2", "server-silent"), |peer, _| peer.drain();
+    accepts_and_closes [], fails("http2", "closed-early"), |_, _| {};
+    reads_the_preface_and_closes [], fails("http2", "closed-early"), |peer, _| peer.greet();
+    half_closes_and_waits [], fails("http2", "closed-early"), |peer, _| { peer.finish(); peer.drain(); };
+    sends_random_bytes [], fails("http2", "not-http2"), opens([0xde, 0xad, 0xbe, 0xef, 0x01, 0x02, 0x03, 0x99, 0x80, 0x81].repeat(10));
+    sends_zeros [], fails("http2", "http2-refused"), opens([0; 100]);
+    sends_one_byte_and_stays_silent [], fails("http2", "not-http2"), opens([0xfe]);
+    sends_half_a_settings_frame [], fails("http2", "server-silent"), opens([0, 0, 6, 4, 0]);
+    sends_half_a_settings_frame_and_closes [], fails("http2", "closed-early"), |peer, _| { peer.send([0, 0, 6, 4, 0]); };
+    is_an_ssh_server [], fails("http2", "not-http2"), opens(*b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n");
+    is_an_smtp_server [], fails("http2", "not-http2"), opens(*b"220 mail.example.com ESMTP Postfix\r\n");
+    is_a_redis_server [], fails("http2", "not-http2"), replies(*b"-ERR unknown command 'PRI'\r\n");
+    is_a_mysql_server [], fails("http2", "not-http2"), opens(*b"\x4a\x00\x00\x00\x0a8.0.36\x00\x08\x00\x00\x00abcdefgh\x00\xff\xff\xff\x02\x00\xff\xdf\x15");
+    is_an_http1_server [], fails("http2", "server-speaks-http1"), replies(*b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    is_an_http1_proxy_with_a_page [], fails("http2", "server-speaks-http1"), replies(*b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<html><h1>502</h1></html>");
+    is_an_http1_server_that_keeps_the_connection [], fails("http2", "server-speaks-http1"), |peer, _| {
+        peer.greet();
+        peer.send(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n");
+        peer.drain();
+    };
+    sends_html_alone [], fails("http2", "not-http2"), replies(*b"<html><body>It works!</body></html>\n");
+    colours_the_terminal [], fails("http2", "not-http2"), opens(*b"\x1b[31mred\x1b[0m\r\n");
+    answers_plaintext_with_a_tls_alert [], fails("http2", "server-speaks-tls"), replies([21, 3, 1, 0, 2, 2, 70]);
+    answers_plaintext_with_a_tls_alert_and_resets [], fails("http2", "server-speaks-tls"), |peer, _| {
+        // Unread bytes make the close a reset.
+        peer.receive(1);
+        peer.send([21, 3, 3, 0, 2, 2, 10]);
+    };
+    answers_plaintext_with_a_tls_record [], fails("http2", "server-speaks-tls"), replies([22, 3, 3, 0, 4, 14, 0, 0, 0]);
+    asks_for_https_in_http1 [], fails("http2", "server-speaks-tls"), replies(*b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    trickles_its_settings [], HEALTHY, |peer, _| {
+        for byte in settings(&[(3, 100)]) {
+            peer.send([byte]);
+        }
+        peer.greet();
+        peer.await_request();
+        peer.send(serving());
+        peer.drain();
+    };
+    never_reads [], fails("http2", "server-silent"), |peer, _| {
+        // Waits for the end without reading: what was sent stays in the kernel.
+        let mut one = [0];
+        while matches!(peer.stream().peek(&mut one), Ok(1..)) && peer.send([]) {
+            std::thread::yield_now();
+            if std::io::Read::read(&mut peer.stream(), &mut [0; 64]).is_err() { break }
+        }
+    };
+}
+
+// Before SETTINGS: HTTP/2 that begins wrongly.
+peers! {
+    sends_headers_first [], fails("http2", "http2-refused"), opens(ok_headers());
+    sends_ping_first [], fails("http2", "http2-refused"), opens(frame(PING, 0, 0, &[0; 8]));
+    sends_goaway_first [], fails("http2", "http2-refused"), opens(goaway(0, 11, b"too_many_pings"));
+    sends_goaway_first_and_closes [], fails("http2", "http2-refused"), |peer, _| { peer.greet(); peer.send(goaway(0, 1, b"")); };
+    sends_a_settings_acknowledgement_first [], fails("http2", "http2-refused"), opens(settings_ack());
+    sends_settings_on_a_stream [], fails("http2", "not-http2"), opens(frame(SETTINGS, 0, 1, &[]));
+    sends_settings_of_an_odd_length [], fails("http2", "not-http2"), opens(frame(SETTINGS, 0, 0, &[0; 5]));
+    announces_a_frame_of_16_mib [], fails("http2", "not-http2"), opens([0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0].repeat(10));
+    answers_serving_without_settings [], fails("http2", "http2-refused"), opens(serving());
+}
+
+// After SETTINGS: the connection.
+peers! {
+    answers_serving [], HEALTHY, answers(serving());
+    answers_serving_and_closes_at_once [], HEALTHY, |peer, _| { peer.take_request(); peer.send(serving()); };
+    answers_serving_and_says_goodbye [], HEALTHY, answers([serving(), goaway(1, 0, b"bye")].concat());
+    announces_a_shutdown_and_answers [], HEALTHY, answers([goaway(1, 0, b""), serving()].concat());
+    answers_before_the_request_has_ended [], HEALTHY, answers([serving(), rst_stream(0)].concat());
+    settings_then_nothing ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.take_request();
+        peer.drain();
+    };
+    settings_then_closes [], fails("rpc", "stream-broken"), |peer, _| { peer.greet(); peer.send(settings(&[])); peer.receive_frame(); };
+    closes_instead_of_answering [], fails("rpc", "stream-broken"), |peer, _| peer.take_request();
+    refuses_with_goaway [], fails("rpc", "stream-broken"), answers(goaway(0, 11, b"too_many_pings"));
+    refuses_with_goaway_once [], HEALTHY, |peer, number| {
+        peer.take_request();
+        peer.send(if number == 0 { goaway(0, 0, b"") } else { serving() });
+        peer.drain();
+    };
+    refuses_the_stream [], fails("rpc", "stream-broken"), answers(rst_stream(7));
+    refuses_the_stream_once [], HEALTHY, |peer, number| {
+        peer.take_request();
+        peer.send(if number == 0 { rst_stream(7) } else { serving() });
+        peer.drain();
+    };
+    goaway_with_hostile_text [], fails("rpc", "stream-broken"), answers(goaway(0, 2, b"\x1b]0;owned\x07\xff\xfe\n\n"));
+    goaway_and_its_code_is_unknown [], fails("rpc", "stream-broken"), answers(goaway(0, 0xdead_beef, b""));
+    allows_no_stream_and_then_one [], HEALTHY, |peer, _| {
+        peer.greet();
+        peer.send(settings(&[(3, 0)]));
+        // The acknowledgement shows that the limit was in force.
+        while !matches!(peer.receive_frame(), Some((SETTINGS, 1, _)) | None) {}
+        peer.send(settings(&[(3, 1)]));
+        peer.await_request();
+        peer.send(serving());
+        peer.drain();
+    };
+    allows_no_stream_ever ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.greet();
+        peer.send(settings(&[(3, 0)]));
+        peer.drain();
+    };
+    has_a_window_of_zero ["-rpc-timeout=300ms", "-service=up"], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.greet();
+        peer.send(settings(&[(4, 0)]));
+        peer.drain();
+    };
+    has_a_window_of_one_byte ["-service=up"], HEALTHY, |peer, _| {
+        peer.greet();
+        peer.send(settings(&[(4, 1)]));
+        loop {
+            match peer.receive_frame() {
+                Some((DATA, flags, _)) if flags & END_STREAM != 0 => break,
+                Some((DATA, ..)) => { peer.send(frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])); }
+                Some(_) => {}
+                None => return,
+            }
+        }
+        peer.send(serving());
+        peer.drain();
+    };
+    sends_unknown_frames_and_settings [], HEALTHY, |peer, _| {
+        peer.greet();
+        peer.send([settings(&[(0xff, 7), (0x4321, 9)]), frame(0x42, 0xff, 0, b"?"), frame(0x43, 0, 1, b"?")].concat());
+        peer.await_request();
+        peer.send([frame(0x44, 0, 1, b"?"), serving()].concat());
+        peer.drain();
+    };
+    pings_without_end ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.take_request();
+        // The answers are not read, so this ends when the probe does.
+        while peer.send(frame(PING, 0, 0, &[0; 8]).repeat(100)) && peer.receive(1).len() == 1 {}
+    };
+    settings_without_end [], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.take_request();
+        while peer.send(settings(&[(3, 100)]).repeat(10)) && peer.receive(9 * 10).len() == 90 {}
+    };
+    empty_data_without_end [], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.take_request();
+        peer.send(ok_headers());
+        while peer.send(data(0, &[]).repeat(100)) {}
+    };
+    continuation_without_end [], fails("rpc", "stream-broken"), |peer, _| {
+        peer.take_request();
+        peer.send(frame(HEADERS, 0, 1, &block(&[(":status", b"200")])));
+        while peer.send(frame(CONTINUATION, 0, 1, &block(&[("a", &[b'b'; 1000])]))) {}
+    };
+    headers_without_end [], fails("rpc", "stream-broken"), |peer, _| {
+        peer.take_request();
+        while peer.send(headers(0, &[(":status", b"200"), ("a", b"b")])) {}
+    };
+    window_updates_overflow [], fails("rpc", "stream-broken"), answers(frame(WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0xff, 0xff]));
+    data_before_headers [], fails("rpc", "stream-broken"), answers(data(0, &answer(1)));
+    broken_header_compression [], fails("rpc", "stream-broken"), answers(frame(HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
+    huge_header_list [], fails("rpc", "stream-broken"), answers(headers(0, &[(":status", b"200"), ("a", &[b'b'; 100_000])]));
+    pushes_a_promise [], fails("rpc", "stream-broken"), answers(frame(5, END_HEADERS, 1, &[&[0, 0, 0, 2][..], &block(&[(":method", b"GET")])].concat()));
+    frame_over_the_limit [], fails("rpc", "stream-broken"), answers([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]);
+    answers_in_padded_frames [], HEALTHY, answers([
+        ok_headers(),
+        frame(DATA, 8, 1, &[&[3][..], &answer(1), &[0; 3]].concat()),
+        trailers(OK),
+    ].concat());
+    padding_longer_than_its_frame [], fails("rpc", "stream-broken"), answers([ok_headers(), frame(DATA, 8, 1, &[200, 0, 0])].concat());
+    informational_headers_come_first [], HEALTHY, answers([headers(0, &[(":status", b"103"), ("link", b"</a>")]), serving()].concat());
+    only_informational_headers ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), answers(headers(0, &[(":status", b"100")]));
+    answers_another_stream ["-rpc-timeout=300ms"], fails("rpc", "stream-broken"), answers(frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&[(":status", b"200")])));
+}
+
+// HTTP that is no gRPC.
+peers! {
+    http_200_with_html [], fails("rpc", "not-grpc"), answers(page(b"200", b"<h1>hello</h1>"));
+    http_200_with_nothing [], fails("rpc", "not-grpc"), answers(headers(END_STREAM, &[(":status", b"200")]));
+    http_200_with_json [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/json"));
+    http_200_with_grpc_web [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/grpc-web"));
+    http_200_with_almost_grpc [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/grpcx"));
+    http_200_with_grpc_and_proto [], HEALTHY, answers(with_content_type(b"application/grpc+proto"));
+    http_200_with_grpc_and_a_parameter [], HEALTHY, answers(with_content_type(b"application/grpc;charset=utf-8"));
+    http_301 [], fails("rpc", "http-status"), answers(page(b"301", b""));
+    http_400 [], fails("rpc", "http-status"), answers(page(b"400", b"bad"));
+    http_401 [], fails("rpc", "http-status"), answers(page(b"401", b"who"));
+    http_403 [], fails("rpc", "http-status"), answers(page(b"403", b"no"));
+    http_404 [], fails("rpc", "http-status"), answers(page(b"404", b"<h1>404</h1>"));
+    http_404_with_nothing [], fails("rpc", "http-status"), answers(headers(END_STREAM, &[(":status", b"404")]));
+    http_415 [], fails("rpc", "http-status"), answers(page(b"415", b""));
+    http_429 [], fails("rpc", "http-status"), answers(page(b"429", b"slow down"));
+    http_431 [], fails("rpc", "http-status"), answers(headers(END_STREAM, &[(":status", b"431")]));
+    http_500 [], fails("rpc", "http-status"), answers(page(b"500", b"oops"));
+    http_502 [], fails("rpc", "http-status"), answers(page(b"502", b"<html>"));
+    http_503 [], fails("rpc", "http-status"), answers(headers(END_STREAM, &[(":status", b"503")]));
+    http_504 [], fails("rpc", "http-status"), answers(page(b"504", b""));
+    http_503_with_a_grpc_status [], fails("rpc", "unavailable"), answers(headers(END_STREAM, &[(":status", b"503"), ("content-type", b"application/grpc"), ("grpc-status", b"14")]));
+    http_500_with_serving_and_ok [], fails("rpc", "http-status"), answers([
+        headers(0, &[(":status", b"500"), ("content-type", b"application/grpc")]), data(0, &answer(1)), trailers(OK),
+    ].concat());
+    http_page_without_end [], fails("rpc", "http-status"), |peer, _| {
+        peer.take_request();
+        peer.send([headers(0, &[(":status", b"500"), ("content-type", b"text/html")]), data(0, b"<h1>")].concat());
+        peer.drain();
+    };
+}
+
+// gRPC: the answer and its status.
+peers! {
+    answers_unknown [], fails("health", "status-unknown"), answers([ok_headers(), data(0, &answer(0)), trailers(OK)].concat());
+    answers_not_serving [], fails("health", "not-serving"), answers([ok_headers(), data(0, &answer(2)), trailers(OK)].concat());
+    answers_service_unknown [], fails("health", "service-unknown-status"), answers([ok_headers(), data(0, &answer(3)), trailers(OK)].concat());
+    answers_a_status_of_the_future [], fails("health", "status-unrecognised"), answers([ok_headers(), data(0, &answer(42)), trailers(OK)].concat());
+    answers_a_negative_status [], fails("health", "status-unrecognised"), answers(whole(None, &message(&[8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), OK));
+    answers_with_unknown_fields [], HEALTHY, answers(whole(None, &message(&[0x12, 2, b'h', b'i', 8, 1]), OK));
+    answers_twice_in_one_message [], fails("health", "not-serving"), answers(whole(None, &message(&[8, 1, 8, 2]), OK));
+    code_1 [], fails("rpc", "rpc-failed"), answers(only_status(b"1"));
+    code_2 [], fails("rpc", "rpc-failed"), answers(only_status(b"2"));
+    code_3 [], fails("rpc", "rpc-failed"), answers(only_status(b"3"));
+    code_4 [], fails("rpc", "rpc-failed"), answers(only_status(b"4"));
+    code_5 [], fails("rpc", "service-unknown"), answers(only_status(b"5"));
+    code_6 [], fails("rpc", "rpc-failed"), answers(only_status(b"6"));
+    code_7 [], fails("rpc", "rpc-permission-denied"), answers(only_status(b"7"));
+    code_8 [], fails("rpc", "rpc-failed"), answers(only_status(b"8"));
+    code_9 [], fails("rpc", "rpc-failed"), answers(only_status(b"9"));
+    code_10 [], fails("rpc", "rpc-failed"), answers(only_status(b"10"));
+    code_11 [], fails("rpc", "rpc-failed"), answers(only_status(b"11"));
+    code_12 [], fails("rpc", "unimplemented"), answers(only_status(b"12"));
+    code_13 [], fails("rpc", "rpc-failed"), answers(only_status(b"13"));
+    code_14 [], fails("rpc", "unavailable"), answers(only_status(b"14"));
+    code_15 [], fails("rpc", "rpc-failed"), answers(only_status(b"15"));
+    code_16 [], fails("rpc", "unauthenticated"), answers(only_status(b"16"));
+    code_17 [], fails("rpc", "rpc-failed"), answers(only_status(b"17"));
+    code_4294967296 [], fails("rpc", "malformed-response"), answers(only_status(b"4294967296"));
+    code_that_is_no_number [], fails("rpc", "malformed-response"), answers(only_status(b"OK"));
+    code_that_is_empty [], fails("rpc", "malformed-response"), answers(only_status(b""));
+    code_with_leading_zero_after_serving [], fails("rpc", "malformed-response"), answers(whole(None, &answer(1), &[("grpc-status", b"00")]));
+    code_with_a_blank_after_serving [], fails("rpc", "malformed-response"), answers(whole(None, &answer(1), &[("grpc-status", b"+0")]));
+    ok_without_a_message [], fails("rpc", "malformed-response"), answers(only_status(b"0"));
+    ok_in_trailers_without_a_message [], fails("rpc", "malformed-response"), answers([ok_headers(), trailers(OK)].concat());
+    serving_without_trailers [], fails("rpc", "malformed-response"), answers([ok_headers(), data(END_STREAM, &answer(1))].concat());
+    serving_with_trailers_without_a_status [], fails("rpc", "malformed-response"), answers(whole(None, &answer(1), &[("x-cost", b"3")]));
+    serving_then_a_failing_status [], fails("rpc", "rpc-failed"), answers(whole(None, &answer(1), &[("grpc-status", b"13"), ("grpc-message", b"no%2C really not")]));
+    serving_then_unavailable [], fails("rpc", "unavailable"), answers(whole(None, &answer(1), &[("grpc-status", b"14")]));
+    serving_then_two_statuses [], fails("rpc", "malformed-response"), answers(whole(None, &answer(1), &[("grpc-status", b"0"), ("grpc-status", b"14")]));
+    serving_then_silence ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), answers([ok_headers(), data(0, &answer(1))].concat());
+    serving_then_a_close [], fails("rpc", "stream-broken"), |peer, _| {
+        peer.take_request();
+        peer.send([ok_headers(), data(0, &answer(1))].concat());
+    };
+    serving_then_a_reset [], fails("rpc", "stream-broken"), answers([ok_headers(), data(0, &answer(1)), rst_stream(8)].concat());
+    serving_then_a_reset_without_an_error [], fails("rpc", "stream-broken"), answers([ok_headers(), data(0, &answer(1)), rst_stream(0)].concat());
+    serving_then_trailers_that_do_not_end ["-rpc-timeout=300ms"], fails("rpc", "stream-broken"), answers([ok_headers(), data(0, &answer(1)), headers(0, OK)].concat());
+    a_status_in_headers_that_do_not_end [], fails("rpc", "malformed-response"), answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"0")]),
+        data(END_STREAM, &answer(1)),
+    ].concat());
+    a_status_in_headers_and_a_failure_at_the_end [], fails("rpc", "unavailable"), answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"0")]),
+        data(0, &answer(1)),
+        trailers(&[("grpc-status", b"14")]),
+    ].concat());
+    a_failure_in_headers_that_do_not_end_and_ok_at_the_end [], HEALTHY, answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"14")]),
+        data(0, &answer(1)),
+        trailers(OK),
+    ].concat());
+    two_messages [], fails("rpc", "malformed-response"), answers(whole(None, &[answer(1), answer(1)].concat(), OK));
+    serving_and_not_serving [], fails("rpc", "malformed-response"), answers(whole(None, &[answer(1), answer(2)].concat(), OK));
+    a_message_and_a_half [], fails("rpc", "malformed-response"), answers(whole(None, &[answer(1), vec![0, 0]].concat(), OK));
+    half_a_message [], fails("rpc", "malformed-response"), answers(whole(None, &[0, 0, 0, 0, 9, 8, 1], OK));
+    half_a_prefix [], fails("rpc", "malformed-response"), answers(whole(None, &[0, 0, 0], OK));
+    a_message_in_single_bytes [], HEALTHY, answers([ok_headers(), answer(1).iter().flat_map(|byte| data(0, &[*byte])).collect(), trailers(OK)].concat());
+    announces_4_gib [], fails("rpc", "malformed-response"), answers([ok_headers(), data(0, &[0, 0xff, 0xff, 0xff, 0xff, 8, 1])].concat());
+    sends_messages_without_end [], fails("rpc", "malformed-response"), |peer, _| {
+        peer.take_request();
+        peer.send(ok_headers());
+        while peer.send(data(0, &answer(1).repeat(1000))) {}
+    };
+    a_message_that_is_no_protobuf [], fails("rpc", "malformed-response"), answers(whole(None, &message(&[0xff, 0xff, 0xff]), OK));
+    a_status_of_the_wrong_type [], fails("rpc", "malformed-response"), answers(whole(None, &message(&[0x0a, 1, 1]), OK));
+    compressed_without_an_encoding [], fails("rpc", "malformed-response"), answers(whole(None, &compressed(&GZIPPED), OK));
+    compressed_without_being_asked [], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&GZIPPED), OK));
+    compressed_as_agreed ["-gzip"], HEALTHY, answers(whole(Some(b"gzip"), &compressed(&GZIPPED), OK));
+    agreed_on_gzip_but_not_compressed ["-gzip"], HEALTHY, answers(whole(Some(b"gzip"), &answer(1), OK));
+    names_gzip_and_does_not_compress [], HEALTHY, answers(whole(Some(b"gzip"), &answer(1), OK));
+    names_identity_and_compresses ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"identity"), &compressed(&GZIPPED), OK));
+    compressed_with_snappy ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"snappy"), &compressed(&[1, 2, 3]), OK));
+    compressed_with_a_bad_checksum ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&{ let mut bad = GZIPPED; bad[14] ^= 1; bad }), OK));
+    compressed_and_cut_off ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&GZIPPED[..12]), OK));
+    compressed_nonsense ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(b"nonsense"), OK));
+    an_unknown_compression_flag [], fails("rpc", "malformed-response"), answers(whole(None, &[2, 0, 0, 0, 2, 8, 1], OK));
+    details_that_are_not_base64 [], HEALTHY, answers(whole(None, &answer(1), &[("grpc-status", b"0"), ("grpc-status-details-bin", b"!!! not base64 !!!")]));
+    details_that_are_not_base64_beside_a_failure [], fails("rpc", "unavailable"), answers(whole(None, &answer(1), &[("grpc-status", b"14"), ("grpc-status-details-bin", b"%%%")]));
+    details_that_are_not_base64_in_headers [], fails("rpc", "service-unknown"), answers(headers(END_STREAM, &[
+        (":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"5"), ("grpc-status-details-bin", b"\x80\xff"),
+    ]));
+    details_in_headers_that_do_not_end [], HEALTHY, answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status-details-bin", b"*"), ("grpc-status", b"0")]),
+        data(0, &answer(1)), trailers(OK),
+    ].concat());
+    a_message_that_is_not_utf8 [], fails("rpc", "unavailable"), answers(headers(END_STREAM, &[
+        (":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"14"), ("grpc-message", b"%ff%fe caf\xc3"),
+    ]));
+    a_message_with_escapes [], fails("rpc", "unavailable"), answers(headers(END_STREAM, &[
+        (":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"14"),
+        ("grpc-message", b"%1B[31mred%0Aerror: forged%E2%80%AEdesrever%"),
+    ]));
+    a_message_of_15_kb [], fails("rpc", "unavailable"), answers(headers(END_STREAM, &[
+        (":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"14"), ("grpc-message", &[b'x'; 15_000]),
+    ]));
+}
+
+#[test]
+fn the_text_of_a_status_is_shown_decoded_and_harmless() {
+    let fields: &[(&str, &[u8])] = &[
+        (":status", b"200"),
+        ("content-type", b"application/grpc"),
+        ("grpc-status", b"14"),
+        ("grpc-message", b"caf%C3%A9 %1B[31m closed%0A"),
+    ];
+    let peer = Peer::new(answers(headers(END_STREAM, fields)));
+    let line = format!("error: health check of {} failed: UNAVAILABLE: café \\u{{1b}}[31m closed\\n", peer.address);
+    Probe::new([peer.addr()]).run().expect_error(1, &line);
+}
+
+#[test]
+fn the_rpc_clock_starts_with_settings() {
+    use std::{thread::sleep, time::Duration};
+    // Each below its own second, together above one: the delays are what is tested.
+    let peer = Peer::new(|peer, _| {
+        sleep(Duration::from_millis(700));
+        peer.take_request();
+        sleep(Duration::from_millis(700));
+        peer.send(serving());
+        peer.drain();
+    });
+    Probe::new([peer.addr()]).run().expect_healthy();
+}
