@@ -58,9 +58,9 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Whether more of its time has passed than is left.
+    /// Whether a peer that keeps the same time, in milliseconds, may call it over: from half of it on.
     pub(crate) fn is_half_over(&self) -> bool {
-        self.remaining() < self.limit / 2
+        self.remaining() < self.limit / 2 + Duration::from_millis(1)
     }
 
     /// Runs `work` until the deadline.

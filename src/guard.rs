@@ -146,6 +146,10 @@ async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<Head
             return Err(malformed("more than one message came"));
         }
     }
+    if !body.is_end_stream() {
+        // hyper ends the body of a stream that was reset with NO_ERROR or CANCEL as if it were whole.
+        return Err(Failure::new(Kind::StreamBroken, "the server broke off the answer: RST_STREAM"));
+    }
     Ok((message, trailers))
 }
 

@@ -3,5 +3,6 @@
 
 mod support;
 
+mod arguments;
 mod health;
 mod peers;

@@ -133,7 +133,7 @@ const OK: &[(&str, &[u8])] = &[("grpc-status", b"0")];
 
 /// `08 01`, SERVING, as gzip, with its checksum.
 const GZIPPED: [u8; 22] =
-    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 0xe3, 0x60, 0x04, 0, 0x29, 0x25, 0xb8, 0xbc, 2, 0, 0, 0];
+    [31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 227, 96, 4, 0, 97, 168, 7, 254, 2, 0, 0, 0];
 
 fn compressed(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
@@ -229,6 +229,20 @@ peers! {
         peer.send(if number == 0 { rst_stream(7) } else { serving() });
         peer.drain();
     };
+    resets_without_an_error [], fails("rpc", "stream-broken"), answers(rst_stream(0));
+    resets_for_a_protocol_error [], fails("rpc", "stream-broken"), answers(rst_stream(1));
+    resets_for_an_internal_error [], fails("rpc", "stream-broken"), answers(rst_stream(2));
+    resets_for_flow_control [], fails("rpc", "stream-broken"), answers(rst_stream(3));
+    resets_for_a_settings_timeout [], fails("rpc", "stream-broken"), answers(rst_stream(4));
+    resets_for_a_closed_stream [], fails("rpc", "stream-broken"), answers(rst_stream(5));
+    resets_for_a_frame_size [], fails("rpc", "stream-broken"), answers(rst_stream(6));
+    resets_to_cancel [], fails("rpc", "stream-broken"), answers(rst_stream(8));
+    resets_for_compression [], fails("rpc", "stream-broken"), answers(rst_stream(9));
+    resets_for_a_connect_error [], fails("rpc", "stream-broken"), answers(rst_stream(10));
+    resets_to_calm_us [], fails("rpc", "stream-broken"), answers(rst_stream(11));
+    resets_for_inadequate_security [], fails("rpc", "stream-broken"), answers(rst_stream(12));
+    resets_to_http1 [], fails("rpc", "stream-broken"), answers(rst_stream(13));
+    resets_with_an_unknown_code [], fails("rpc", "stream-broken"), answers(rst_stream(4660));
     goaway_with_hostile_text [], fails("rpc", "stream-broken"), answers(goaway(0, 2, b"\x1b]0;owned\x07\xff\xfe\n\n"));
     goaway_and_its_code_is_unknown [], fails("rpc", "stream-broken"), answers(goaway(0, 0xdead_beef, b""));
     allows_no_stream_and_then_one [], HEALTHY, |peer, _| {
@@ -281,7 +295,7 @@ peers! {
         peer.take_request();
         while peer.send(settings(&[(3, 100)]).repeat(10)) && peer.receive(9 * 10).len() == 90 {}
     };
-    empty_data_without_end [], fails("rpc", "rpc-timeout"), |peer, _| {
+    empty_data_without_end [], fails("rpc", "stream-broken"), |peer, _| {
         peer.take_request();
         peer.send(ok_headers());
         while peer.send(data(0, &[]).repeat(100)) {}
@@ -293,9 +307,10 @@ peers! {
     };
     headers_without_end [], fails("rpc", "stream-broken"), |peer, _| {
         peer.take_request();
-        while peer.send(headers(0, &[(":status", b"200"), ("a", b"b")])) {}
+        while peer.send(ok_headers()) {}
     };
-    window_updates_overflow [], fails("rpc", "stream-broken"), answers(frame(WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0xff, 0xff]));
+    the_connection_window_overflows [], fails("rpc", "stream-broken"), answers(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]));
+    the_window_of_a_stream_that_has_ended_overflows ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), answers(frame(WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0xff, 0xff]));
     data_before_headers [], fails("rpc", "stream-broken"), answers(data(0, &answer(1)));
     broken_header_compression [], fails("rpc", "stream-broken"), answers(frame(HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
     huge_header_list [], fails("rpc", "stream-broken"), answers(headers(0, &[(":status", b"200"), ("a", &[b'b'; 100_000])]));

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fmt,
     io::Read,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -42,6 +43,23 @@ impl Probe {
         self
     }
 
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Standard output to somewhere else; the run then shows none.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stdout(to);
+        self
+    }
+
+    /// Standard error to somewhere else; the run then shows none.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stderr(to);
+        self
+    }
+
     pub fn start(mut self) -> Running {
         let shown = format!("{:?}", self.command);
         let child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
@@ -61,6 +79,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill is there").success());
@@ -69,15 +91,8 @@ impl Running {
     /// Waits for its end, and fails if it hangs.
     pub fn finish(mut self) -> Ran {
         let (sender, receiver) = mpsc::channel();
-        let read = |mut stream: Box<dyn Read + Send>| {
-            thread::spawn(move || {
-                let mut bytes = Vec::new();
-                stream.read_to_end(&mut bytes).expect("a pipe can be read");
-                bytes
-            })
-        };
-        let stdout = read(Box::new(self.child.stdout.take().expect("stdout is piped")));
-        let stderr = read(Box::new(self.child.stderr.take().expect("stderr is piped")));
+        let stdout = read_all(self.child.stdout.take());
+        let stderr = read_all(self.child.stderr.take());
         let id = self.child.id().to_string();
         thread::spawn(move || {
             if receiver.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -95,6 +110,17 @@ impl Running {
             stderr: text(stderr.join().expect("the reader ends")),
         }
     }
+}
+
+/// Reads a stream on a thread; one that goes elsewhere has nothing.
+fn read_all(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            stream.read_to_end(&mut bytes).expect("a pipe can be read");
+        }
+        bytes
+    })
 }
 
 /// What a run came to.

@@ -172,17 +172,21 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn plaintext() -> Self {
-        Self::new(None)
+        Self::tcp("127.0.0.1:0", None)
+    }
+
+    pub fn plaintext_v6() -> Self {
+        Self::tcp("[::1]:0", None)
     }
 
     pub fn tls(setup: &TlsSetup<'_>) -> Self {
-        Self::new(Some(TlsAcceptor::from(setup.config())))
+        Self::tcp("127.0.0.1:0", Some(TlsAcceptor::from(setup.config())))
     }
 
-    fn new(acceptor: Option<TlsAcceptor>) -> Self {
+    fn tcp(bind: &'static str, acceptor: Option<TlsAcceptor>) -> Self {
         let (sender, requests) = mpsc::channel();
         let server = run(move |ready, stopped| async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+            let listener = TcpListener::bind(bind).await.expect("loopback has a free port");
             ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
             let accept = async {
                 while let Ok((stream, _)) = listener.accept().await {
@@ -195,6 +199,27 @@ impl Recorder {
                             }
                         })),
                     }
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                _ = stopped => {}
+            }
+        });
+        Self { server, requests }
+    }
+
+    /// On a unix socket, in the file system or not.
+    #[cfg(unix)]
+    pub fn unix(listener: std::os::unix::net::UnixListener) -> Self {
+        let (sender, requests) = mpsc::channel();
+        let server = run(move |ready, stopped| async move {
+            listener.set_nonblocking(true).expect("a socket can be told so");
+            let listener = tokio::net::UnixListener::from_std(listener).expect("the listener is open");
+            ready.send(SocketAddr::from(([0; 4], 0))).expect("the test waits");
+            let accept = async {
+                while let Ok((stream, _)) = listener.accept().await {
+                    drop(tokio::spawn(record(stream, sender.clone())));
                 }
             };
             tokio::select! {

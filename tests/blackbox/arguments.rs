@@ -1,0 +1,614 @@
+//! The command line: flags as Go writes them, what their values may be, and what is refused before anything is dialled.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+use crate::support::{
+    frames,
+    peer::Peer,
+    pki::{Authority, Files},
+    probe::{Probe, Ran},
+    server,
+};
+
+/// A port that nothing listens on. Usage errors come before it matters.
+const NOWHERE: &str = "-addr=127.0.0.1:1";
+const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
+
+/// Runs the probe with words that it must refuse, which is exit code 1 in both modes, and compares the first line.
+#[track_caller]
+fn refuse(words: &[&str], message: &str) {
+    for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
+        let words = [&[mode], words].concat();
+        Probe::new(words).run().expect_error(1, &format!("error: {message}"));
+    }
+}
+
+/// The four ways to give a flag a value.
+fn spellings(flag: &str, value: &str) -> [Vec<String>; 4] {
+    [
+        vec![format!("-{flag}={value}")],
+        vec![format!("--{flag}={value}")],
+        vec![format!("-{flag}"), value.to_owned()],
+        vec![format!("--{flag}"), value.to_owned()],
+    ]
+}
+
+#[test]
+fn a_value_comes_after_an_equals_sign_or_in_the_next_word() {
+    // For each flag a value that shows in the first line that it was read.
+    let table = [
+        ("addr", "127.0.0.1", "-addr=127.0.0.1: the port is missing; write host:port"),
+        ("rpc-header", "x", "-rpc-header: a colon is missing; write 'name: value'"),
+        (
+            "user-agent",
+            "\u{e9}",
+            "-user-agent=\u{e9}: the value may have printable ASCII characters only (others: in a name-bin header)",
+        ),
+        ("connect-timeout", "0", "-connect-timeout=0: must be greater than zero (specified: 0s)"),
+        ("rpc-timeout", "0", "-rpc-timeout=0: must be greater than zero (specified: 0s)"),
+        ("timeout", "0", "-timeout=0: must be greater than zero (specified: 0s)"),
+        ("tls-ca-cert", "x", "-tls-ca-cert needs -tls"),
+        ("tls-client-cert", "x", "-tls-client-cert needs -tls"),
+        ("tls-client-key", "x", "-tls-client-key needs -tls"),
+        ("tls-server-name", "x", "-tls-server-name needs -tls"),
+        ("exit-codes", "x", "-exit-codes=x: neither docker nor detailed"),
+        ("output", "x", "-output=x: neither text nor json"),
+    ];
+    for (flag, value, message) in table {
+        for mut words in spellings(flag, value) {
+            if flag != "addr" {
+                words.push(NOWHERE.to_owned());
+            }
+            Probe::new(words).run().expect_error(1, &format!("error: {message}"));
+        }
+    }
+    let server = server::plaintext();
+    for words in spellings("service", "down") {
+        Probe::new([vec![server.addr()], words].concat()).run().expect(1, DOWN, "");
+    }
+}
+
+#[test]
+fn a_flag_without_its_value_is_refused() {
+    for flag in [
+        "addr",
+        "service",
+        "rpc-header",
+        "user-agent",
+        "connect-timeout",
+        "rpc-timeout",
+        "timeout",
+        "tls-ca-cert",
+        "tls-client-cert",
+        "tls-client-key",
+        "tls-server-name",
+        "exit-codes",
+        "output",
+    ] {
+        for dashes in ["-", "--"] {
+            let flag = format!("{dashes}{flag}");
+            let message = format!("{} needs a value", flag.replacen("--", "-", 1));
+            refuse(&[NOWHERE, &flag], &message);
+        }
+    }
+}
+
+#[test]
+fn a_value_may_begin_with_a_dash() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    let unknown = format!("error: health check of {} failed: NOT_FOUND: service not registered", server.address);
+    for name in ["-x", "--x", "-", "-tls", "-addr=x"] {
+        Probe::new([&addr, "-service", name]).run().expect_error(1, &unknown);
+        Probe::new([&addr, &format!("-service={name}")]).run().expect_error(1, &unknown);
+    }
+    refuse(&[NOWHERE, "-rpc-header", "-"], "-rpc-header: a colon is missing; write 'name: value'");
+    refuse(&[NOWHERE, "-rpc-timeout", "-1s"], "-rpc-timeout=-1s: must be greater than zero (specified: -1s)");
+    refuse(&["-addr", "--"], "-addr=--: the port is missing; write host:port");
+}
+
+#[test]
+fn only_the_first_equals_sign_parts_flag_and_value() {
+    refuse(&["-addr=a=b"], "-addr=a=b: the port is missing; write host:port");
+    refuse(&["-addr==b"], "-addr==b: the port is missing; write host:port");
+}
+
+#[test]
+fn the_address_may_come_without_its_flag() {
+    let server = server::plaintext();
+    let address = server.address.to_string();
+    let table: [&[&str]; 6] = [
+        &[&address],
+        &["--", &address],
+        &["-q=false", &address],
+        &[&address, "-q=false"],
+        &["-q=false", "--", &address],
+        &[&address, "-addr="],
+    ];
+    for words in table {
+        Probe::new(words).run().expect_healthy();
+    }
+}
+
+#[test]
+fn two_dashes_end_the_flags() {
+    refuse(&["--", "-tls"], "the address \"-tls\": the port is missing; write host:port");
+    refuse(&["-q", "--", "-addr=127.0.0.1:1"], "the address \"-addr=127.0.0.1:1\": '=' cannot be in a host name");
+}
+
+#[test]
+fn two_addresses_are_refused() {
+    refuse(&["127.0.0.1:1", NOWHERE], "the address is given twice: with -addr and without");
+    refuse(&[NOWHERE, "127.0.0.1:1"], "the address is given twice: with -addr and without");
+    refuse(&["127.0.0.1:1", "127.0.0.1:2"], "unexpected argument \"127.0.0.1:2\": there is one address");
+    refuse(&[NOWHERE, "--", "127.0.0.1:1", "x"], "unexpected argument \"x\": there is one address");
+}
+
+#[test]
+fn without_an_address_there_is_nothing_to_probe() {
+    let hint = "hint: say what to probe: -addr=:50051\n";
+    let table: [&[&str]; 8] = [
+        &[],
+        &["-addr="],
+        &["-addr", ""],
+        &["--addr="],
+        &[""],
+        &["--"],
+        &["--", ""],
+        &["-service=up", "-tls", "-v=false"],
+    ];
+    for words in table {
+        Probe::new(words).run().expect(1, "", &format!("error: -addr is not specified\n{hint}"));
+    }
+}
+
+#[test]
+fn the_last_of_two_scalar_values_wins() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    let healthy: [&[&str]; 8] = [
+        &[NOWHERE, &addr],
+        &["-addr", "127.0.0.1:1", "--addr", &server.address.to_string()],
+        &["-rpc-timeout=0", "-rpc-timeout=5s", &addr],
+        &["-timeout=x", "-timeout", "5s", &addr],
+        &["-tls", "-tls=false", &addr],
+        &["-tls=maybe", "-tls=0", &addr],
+        &["-exit-codes=x", "-exit-codes=detailed", &addr],
+        &["-output=json", "-output=text", &addr],
+    ];
+    for words in healthy {
+        Probe::new(words).run().expect_healthy();
+    }
+    Probe::new([&addr, "-service=down", "-exit-codes=docker", "-exit-codes=detailed"]).run().expect(4, DOWN, "");
+    Probe::new([&addr, "-q=false", "-q"]).run().expect(0, "", "");
+    refuse(
+        &[NOWHERE, "-rpc-timeout=5s", "-rpc-timeout=0"],
+        "-rpc-timeout=0: must be greater than zero (specified: 0s)",
+    );
+}
+
+#[test]
+fn an_empty_text_counts_as_not_given() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    for flag in [
+        "-service",
+        "-rpc-header",
+        "-user-agent",
+        "-tls-ca-cert",
+        "-tls-client-cert",
+        "-tls-client-key",
+        "-tls-server-name",
+        "-exit-codes",
+        "-output",
+    ] {
+        Probe::new([&addr, &format!("{flag}=")]).run().expect_healthy();
+        Probe::new([&addr, flag, ""]).run().expect_healthy();
+    }
+    // An empty name asks about nothing beside the one that is given.
+    Probe::new([&addr, "-service=", "-service=down", "-service="]).run().expect(1, DOWN, "");
+}
+
+#[test]
+fn booleans_are_spelled_as_in_go() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    // For each flag what shows that it is set: exit code, stdout, and the first line on stderr.
+    let table: [(&str, i32, &str, String); 7] = [
+        ("tls", 1, "", format!("error: TLS handshake with {} failed: the server does not speak TLS", server.address)),
+        ("gzip", 0, "status: SERVING\n", String::new()),
+        ("q", 0, "", String::new()),
+        ("v", 0, "status: SERVING\n", "parsed options:".to_owned()),
+        ("tls-no-verify", 1, "", "error: -tls-no-verify needs -tls".to_owned()),
+        ("spiffe", 1, "", "error: -spiffe is not supported yet".to_owned()),
+        ("alts", 1, "", "error: -alts is not supported yet".to_owned()),
+    ];
+    let compare = |ran: &Ran, code: i32, stdout: &str, first_line: &str| {
+        let got = (ran.code, ran.stdout.as_str(), ran.stderr.lines().next().unwrap_or_default());
+        assert_eq!(got, (Some(code), stdout, first_line), "{ran}");
+    };
+    for (flag, code, stdout, first_line) in table {
+        for word in [format!("-{flag}"), format!("--{flag}")] {
+            compare(&Probe::new([&addr, &word]).run(), code, stdout, &first_line);
+        }
+        for value in ["1", "t", "T", "true", "TRUE", "True"] {
+            compare(&Probe::new([&addr, &format!("-{flag}={value}")]).run(), code, stdout, &first_line);
+        }
+        for value in ["0", "f", "F", "false", "FALSE", "False"] {
+            Probe::new([&addr, &format!("-{flag}={value}")]).run().expect_healthy();
+        }
+    }
+}
+
+#[test]
+fn other_booleans_are_refused() {
+    for flag in ["tls", "gzip", "q", "v", "tls-no-verify", "spiffe", "alts"] {
+        for value in ["2", "yes", "no", "on", "off", "tRUE", "fALSE", "y", "-1", " true", "true "] {
+            let word = format!("-{flag}={value}");
+            refuse(&[NOWHERE, &word], &format!("{word}: not a boolean (true, false, t, f, 1 or 0)"));
+        }
+    }
+}
+
+/// The Go tool stops reading there and probes without the rest of its flags.
+#[test]
+fn a_boolean_followed_by_its_value_is_refused_with_a_hint_to_the_equals_sign() {
+    for flag in ["tls", "gzip", "q", "v", "tls-no-verify", "spiffe", "alts"] {
+        for value in ["false", "true", "0", "1", "f", "t", "F", "T", "FALSE", "TRUE", "False", "True"] {
+            for dashes in ["-", "--"] {
+                let message = format!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={value}");
+                refuse(&[&format!("{dashes}{flag}"), value, NOWHERE], &message);
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_flags_are_refused_and_the_nearest_is_named() {
+    let table = [
+        ("-adr", "unknown flag -adr; did you mean -addr?"),
+        ("--adr", "unknown flag -adr; did you mean -addr?"),
+        ("-address", "unknown flag -address; did you mean -addr?"),
+        ("-ADDR", "unknown flag -ADDR"),
+        ("-servce=up", "unknown flag -servce; did you mean -service?"),
+        ("-tls-noverify", "unknown flag -tls-noverify; did you mean -tls-no-verify?"),
+        ("-tls-cacert=x", "unknown flag -tls-cacert; did you mean -tls-ca-cert?"),
+        ("-conect-timeout=1s", "unknown flag -conect-timeout; did you mean -connect-timeout?"),
+        ("-exit-code=docker", "unknown flag -exit-code; did you mean -exit-codes?"),
+        ("-zzzzzz", "unknown flag -zzzzzz"),
+        ("-zzzzzz=1", "unknown flag -zzzzzz"),
+    ];
+    for (word, message) in table {
+        Probe::new([NOWHERE, word]).run().expect(1, "", &format!("error: {message}\nhint: -help lists all flags\n"));
+    }
+    // Flags are not abbreviated and not bundled.
+    for word in ["-add=x", "-a", "-qv"] {
+        let ran = Probe::new([NOWHERE, word]).run();
+        let flag = word.split('=').next().unwrap_or(word);
+        assert!(ran.code == Some(1) && ran.stderr.starts_with(&format!("error: unknown flag {flag}")), "{ran}");
+    }
+}
+
+#[test]
+fn bad_flag_syntax_is_refused() {
+    for word in ["---tls", "-=x", "--=x", "----", "---"] {
+        refuse(&[NOWHERE, word], &format!("bad flag syntax: {word}"));
+    }
+    // As in Go, a lone dash is no flag.
+    refuse(&["-"], "the address \"-\": the port is missing; write host:port");
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    let server = server::plaintext();
+    for value in [
+        "5s",
+        "5000ms",
+        "5000000us",
+        "5000000µs",
+        "5000000μs",
+        "5000000000ns",
+        "4.5s",
+        "5.s",
+        "0.1m",
+        ".1m",
+        "+5s",
+        "1m30s",
+        "1h2m3s4ms5us6ns",
+        "2h45m",
+        "0.5s5s",
+        "2562047h",
+        "9223372036854775807ns",
+    ] {
+        let flags = ["connect-timeout", "rpc-timeout", "timeout"].map(|flag| format!("-{flag}={value}"));
+        Probe::new([&server.addr()].into_iter().chain(&flags)).run().expect_healthy();
+    }
+}
+
+#[test]
+fn other_durations_are_refused_with_the_flag_and_the_value() {
+    let table = [
+        ("0", "must be greater than zero (specified: 0s)"),
+        ("0s", "must be greater than zero (specified: 0s)"),
+        ("0h0m0.000s", "must be greater than zero (specified: 0s)"),
+        ("-0", "must be greater than zero (specified: 0s)"),
+        ("0.1ns", "must be greater than zero (specified: 0s)"),
+        ("-1s", "must be greater than zero (specified: -1s)"),
+        ("-1ns", "must be greater than zero (specified: -1ns)"),
+        ("-1h30m", "must be greater than zero (specified: -1h30m0s)"),
+        ("-9223372036854775808ns", "must be greater than zero (specified: -2562047h47m16.854775808s)"),
+        ("1", "a unit is missing (as in 10s or 500ms)"),
+        ("10", "a unit is missing (as in 10s or 500ms)"),
+        ("1.5", "a unit is missing (as in 10s or 500ms)"),
+        ("1m30", "a unit is missing (as in 10s or 500ms)"),
+        ("1d", "unknown unit \"d\" (ns, us, ms, s, m or h)"),
+        ("1sec", "unknown unit \"sec\" (ns, us, ms, s, m or h)"),
+        ("1S", "unknown unit \"S\" (ns, us, ms, s, m or h)"),
+        ("1 s", "unknown unit \" s\" (ns, us, ms, s, m or h)"),
+        ("1s ", "unknown unit \"s \" (ns, us, ms, s, m or h)"),
+        ("s", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        ("-", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        (".s", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        (" 1s", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        ("--1s", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        ("forever", "not a duration (as in 300ms, 1.5s or 1m30s)"),
+        ("1,5s", "unknown unit \",\" (ns, us, ms, s, m or h)"),
+        ("2562048h", "out of range (at most 2562047h)"),
+        ("9223372036854775808ns", "out of range (at most 2562047h)"),
+        ("99999999999999999999999999s", "out of range (at most 2562047h)"),
+    ];
+    for flag in ["-connect-timeout", "-rpc-timeout", "-timeout"] {
+        for (value, cause) in table {
+            let message = format!("error: {flag}={value}: {cause}");
+            Probe::new([NOWHERE, &format!("{flag}={value}")]).run().expect_error(1, &message);
+        }
+    }
+}
+
+#[test]
+fn a_nanosecond_is_a_duration_and_over_at_once() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    let message = format!("error: health check of {} timed out after 1ns: connected, no answer", server.address);
+    Probe::new([&addr, "-rpc-timeout=1ns"]).run().expect_error(1, &message);
+    Probe::new([&addr, "-rpc-timeout=1ns", "-exit-codes=detailed"]).run().expect_error(3, &message);
+    for flag in ["-connect-timeout=1ns", "-timeout=1ns"] {
+        let ran = Probe::new([&addr, flag, "-exit-codes=detailed"]).run();
+        let message = format!("error: connecting to {} timed out after 1ns", server.address);
+        assert!(ran.code == Some(2) && ran.stdout.is_empty() && ran.stderr.starts_with(&message), "{ran}");
+    }
+}
+
+#[test]
+fn the_whole_run_may_have_its_own_limit() {
+    let silent = Peer::new(|connection, _| connection.drain());
+    let ran = Probe::new([&silent.addr(), "-connect-timeout=20s", "-timeout=200ms", "-exit-codes=detailed"]).run();
+    let message =
+        format!("error: no HTTP/2 from {}: connected, but the server sent nothing within 200ms", silent.address);
+    ran.expect_error(2, &message);
+
+    let unanswering = Peer::new(|connection, _| {
+        connection.take_request();
+        connection.drain();
+    });
+    let ran = Probe::new([&unanswering.addr(), "-rpc-timeout=20s", "-timeout=400ms", "-exit-codes=detailed"]).run();
+    let message = format!("error: health check of {} timed out after 400ms: connected, no answer", unanswering.address);
+    ran.expect_error(3, &message);
+}
+
+#[test]
+fn a_refused_address_is_tried_again_only_if_the_time_for_it_was_given() {
+    let message = "error: cannot connect to 127.0.0.1:1: connection refused";
+    let hint = "hint: nothing listens there; is the server up, and on this port?";
+    Probe::new([NOWHERE]).run().expect(1, "", &format!("{message}\n{hint}\n"));
+    Probe::new([NOWHERE, "-exit-codes=detailed"]).run().expect(2, "", &format!("{message}\n{hint}\n"));
+
+    let ran = Probe::new([NOWHERE, "-connect-timeout=100ms", "-exit-codes=detailed"]).run();
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    let attempts = lines.first().and_then(|line| line.strip_prefix(message)?.strip_prefix(" (")?.split_once(' '));
+    let Some((attempts, " attempts in 100ms)")) = attempts else { panic!("{ran}") };
+    assert!(attempts.parse::<u32>().is_ok_and(|attempts| attempts > 1), "{ran}");
+    assert_eq!((ran.code, ran.stdout.as_str(), &lines[1..]), (Some(2), "", &[hint][..]), "{ran}");
+}
+
+#[test]
+fn a_server_that_comes_up_within_the_given_time_is_found() {
+    // Whoever is hung up on in the beginning is served in the end.
+    let peer = Peer::new(|connection, number| {
+        if number >= 3 {
+            connection.take_request();
+            connection.send(frames::serving());
+            connection.drain();
+        }
+    });
+    Probe::new([&peer.addr(), "-connect-timeout=20s"]).run().expect_healthy();
+}
+
+#[test]
+fn flags_that_exclude_each_other_are_refused() {
+    let table: [(&[&str], &str); 17] = [
+        (&["-tls", "-spiffe"], "-tls and -spiffe exclude each other"),
+        (&["-spiffe", "-tls"], "-tls and -spiffe exclude each other"),
+        (&["-tls", "-alts"], "-tls and -alts exclude each other"),
+        (&["-spiffe", "-alts"], "-spiffe and -alts exclude each other"),
+        (&["-tls-no-verify"], "-tls-no-verify needs -tls"),
+        (&["-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
+        (&["-tls-client-cert=x"], "-tls-client-cert needs -tls"),
+        (&["-tls-client-key=x"], "-tls-client-key needs -tls"),
+        (&["-tls-client-cert=x", "-tls-client-key=y"], "-tls-client-cert needs -tls"),
+        (&["-tls-server-name=x"], "-tls-server-name needs -tls"),
+        (&["-tls=false", "-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
+        (&["-tls", "-tls-client-cert=x"], "-tls-client-cert needs -tls-client-key"),
+        (&["-tls", "-tls-client-key=x"], "-tls-client-key needs -tls-client-cert"),
+        (&["-tls", "-tls-no-verify", "-tls-ca-cert=x"], "-tls-no-verify and -tls-ca-cert exclude each other"),
+        (&["-tls-ca-cert=x", "-tls-no-verify", "-tls"], "-tls-no-verify and -tls-ca-cert exclude each other"),
+        (&["-spiffe"], "-spiffe is not supported yet"),
+        (&["-alts"], "-alts is not supported yet"),
+    ];
+    for (words, message) in table {
+        refuse(&[&[NOWHERE], words].concat(), message);
+    }
+}
+
+#[test]
+fn flags_set_to_false_exclude_nothing() {
+    let server = server::plaintext();
+    let words = ["-tls=false", "-spiffe=false", "-alts=false", "-tls-no-verify=false", "-gzip=false"];
+    Probe::new([server.addr().as_str()].into_iter().chain(words)).run().expect_healthy();
+}
+
+/// The Go tool refuses this pair.
+#[test]
+fn an_unverified_server_may_be_told_a_name() {
+    let server = server::tls(&Authority::new("nobody's").server(&["elsewhere.test"]));
+    Probe::new([&server.addr(), "-tls", "-tls-no-verify", "-tls-server-name=any.test"]).run().expect_healthy();
+}
+
+#[test]
+fn a_server_name_that_can_never_be_one_is_refused() {
+    for name in ["a b", "a/b", "a@b", "[::1]", "a:1", "\u{e9}.test", &"a".repeat(64)] {
+        let ran = Probe::new([NOWHERE, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
+        let begins = format!("error: -tls-server-name={name}: ");
+        assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with(&begins), "{ran}");
+    }
+}
+
+#[test]
+fn files_are_named_by_their_flags() {
+    let files = Files::new();
+    let missing = files.path("missing.pem").display().to_string();
+    for words in [
+        vec![format!("-tls-ca-cert={missing}")],
+        vec![format!("-tls-client-cert={missing}"), format!("-tls-client-key={missing}")],
+    ] {
+        let words = [vec![NOWHERE.to_owned(), "-tls".to_owned(), "-output=json".to_owned()], words].concat();
+        let ran = Probe::new(words).run();
+        ran.expect_kind(1, "usage", "file-unreadable");
+        assert!(ran.stdout.contains(&missing), "{ran}");
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_is_no_failure() {
+    let help = Probe::new(["-help"]).run();
+    help.expect(0, &help.stdout, "");
+    for words in [
+        &["-h"][..],
+        &["--h"],
+        &["--help"],
+        &["-tls", "-h"],
+        &["-h", "-addr=127.0.0.1:1"],
+        &["-addr=http://x", "-rpc-timeout=0", "-help"],
+        &["-help", "-output=json", "-q"],
+    ] {
+        Probe::new(words).run().expect(0, &help.stdout, "");
+    }
+    assert!(help.stdout.starts_with("Asks a gRPC server whether it is healthy"), "{help}");
+    assert!(help.stdout.ends_with('\n'), "{help}");
+}
+
+#[test]
+fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
+    let help = Probe::new(["-help"]).run();
+    for flag in [
+        "addr",
+        "service",
+        "connect-timeout",
+        "rpc-timeout",
+        "timeout",
+        "rpc-header",
+        "user-agent",
+        "gzip",
+        "tls",
+        "tls-no-verify",
+        "tls-ca-cert",
+        "tls-client-cert",
+        "tls-client-key",
+        "tls-server-name",
+        "spiffe",
+        "alts",
+        "exit-codes",
+        "output",
+        "q",
+        "v",
+    ] {
+        let variable = format!("GRPC_HEALTH_PROBE_{}", flag.to_uppercase().replace('-', "_"));
+        let flag = format!("-{flag}");
+        let is_told = help.stdout.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&flag) && words.next_back() == Some(&variable)
+        });
+        assert!(is_told, "{help}{flag} and {variable} are not on a line");
+    }
+    for flag in ["-help", "-version"] {
+        assert!(help.stdout.lines().any(|line| line.trim() == flag), "{help}{flag} is missing");
+    }
+    for (outcome, docker, detailed) in [
+        ("every asked service is SERVING", "0", "0"),
+        ("bad arguments, unreadable or unusable files", "1", "1"),
+        ("not connected: resolve, connect, TLS, HTTP/2", "1", "2"),
+        ("connected, the RPC failed or timed out", "1", "3"),
+        ("answered, but not SERVING", "1", "4"),
+    ] {
+        let codes = help.stdout.lines().find_map(|line| line.trim().strip_prefix(outcome));
+        let codes: Vec<&str> = codes.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(codes, [docker, detailed], "{help}{outcome}");
+    }
+}
+
+#[test]
+fn the_version_goes_to_stdout_and_is_no_failure() {
+    let version = concat!(env!("CARGO_PKG_VERSION"), "\n");
+    for words in
+        [&["-version"][..], &["--version"], &["-version", NOWHERE], &["-addr=http://x", "-tls-ca-cert=x", "-version"]]
+    {
+        Probe::new(words).run().expect(0, version, "");
+    }
+}
+
+/// It is a boolean like the others, and as such it is one in Go.
+#[test]
+fn the_version_takes_a_boolean_too() {
+    let server = server::plaintext();
+    Probe::new([&server.addr(), "-version=true"]).run().expect(0, concat!(env!("CARGO_PKG_VERSION"), "\n"), "");
+    Probe::new([&server.addr(), "-version=false"]).run().expect_healthy();
+}
+
+#[test]
+fn an_argument_that_is_not_utf8_is_refused() {
+    let table: [(&[u8], &str); 4] = [
+        (b"-service=\xff", "the argument \"-service=\\xFF\" is not UTF-8"),
+        (b"\xc3\x28:50051", "the argument \"\\xC3(:50051\" is not UTF-8"),
+        (b"-\xf0\x9f", "the argument \"-\\xF0\\x9F\" is not UTF-8"),
+        (b"\xed\xa0\x80", "the argument \"\\xED\\xA0\\x80\" is not UTF-8"),
+    ];
+    for (word, message) in table {
+        let words = [OsString::from(NOWHERE), OsString::from_vec(word.to_vec())];
+        Probe::new(&words).run().expect_error(1, &format!("error: {message}"));
+        let detailed = [words.as_slice(), &["-exit-codes=detailed".into()]].concat();
+        Probe::new(detailed).run().expect_error(1, &format!("error: {message}"));
+        let json = [words.as_slice(), &["-output=json".into()]].concat();
+        Probe::new(json).run().expect_kind(1, "usage", "usage");
+    }
+}
+
+#[test]
+fn arguments_may_be_long_and_many() {
+    let server = server::plaintext();
+    // The longest that Linux passes on.
+    let long = "x".repeat(131_000);
+    let ran = Probe::new([&server.addr(), &format!("-service={long}")]).run();
+    assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with("error: health check of "), "{ran}");
+    refuse(
+        &[&format!("-addr={long}")],
+        &Probe::new([format!("-addr={long}")])
+            .run()
+            .stderr
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replacen("error: ", "", 1),
+    );
+    let many = vec!["-q=false"; 5000];
+    Probe::new([server.addr().as_str()].into_iter().chain(many)).run().expect_healthy();
+}
