@@ -73,7 +73,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
     if matches.get_flag("help") {
         return Ok(Request::Print(help()));
     }
-    if matches.get_flag("version") {
+    let version = matches.get_one::<String>("version").map_or(Ok(false), |text| goflag::parse_bool(text));
+    if version.map_err(|error| usage(format!("-version: {error}")))? {
         return Ok(Request::Print(format!("{}\n", env!("CARGO_PKG_VERSION"))));
     }
     arguments(&mut matches).map(|arguments| Request::Probe(Box::new(arguments)))
@@ -219,7 +220,7 @@ fn command() -> Command {
         .arg(text("output", "FORMAT").help("text or json [default: text]"))
         .arg(boolean("q").help("Print nothing when healthy"))
         .arg(boolean("v").help("Print the options, then each phase with its time"))
-        .arg(flag("version").action(ArgAction::SetTrue).help("Print the version"))
+        .arg(boolean("version").help("Print the version"))
         .arg(flag("help").alias("h").action(ArgAction::SetTrue).help("Print this help"))
 }
 

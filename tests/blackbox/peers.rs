@@ -132,8 +132,7 @@ fn with_content_type(content_type: &[u8]) -> Vec<u8> {
 const OK: &[(&str, &[u8])] = &[("grpc-status", b"0")];
 
 /// `08 01`, SERVING, as gzip, with its checksum.
-const GZIPPED: [u8; 22] =
-    [31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 227, 96, 4, 0, 97, 168, 7, 254, 2, 0, 0, 0];
+const GZIPPED: [u8; 22] = [31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 227, 96, 4, 0, 97, 168, 7, 254, 2, 0, 0, 0];
 
 fn compressed(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();

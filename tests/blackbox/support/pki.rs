@@ -75,8 +75,16 @@ impl Authority {
 
     /// An authority below this one; its leaves bring its certificate along.
     pub fn intermediate(&self, common_name: &str) -> Self {
+        self.below(authority_params(common_name))
+    }
+
+    /// Who issues certificates without being an authority.
+    pub fn impostor(&self, common_name: &str) -> Self {
+        self.below(params(common_name))
+    }
+
+    fn below(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("keys can be made");
-        let params = authority_params(common_name);
         let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
         let chain = [vec![certificate.der().clone()], self.chain.clone()].concat();
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain }
@@ -92,6 +100,15 @@ impl Authority {
         self.issue(&[], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         })
+    }
+
+    /// A certificate for a client that has its key already, in PKCS#8.
+    pub fn client_for(&self, key: &[u8]) -> Leaf {
+        let key = KeyPair::try_from(key).expect("ring takes the key");
+        let mut params = params("client");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
+        Leaf::new([vec![certificate.der().clone()], self.chain.clone()].concat(), &key)
     }
 
     /// A certificate with anything changed that a test wants changed.

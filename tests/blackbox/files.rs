@@ -1,0 +1,269 @@
+//! Certificate and key files: forms that must be read, and what is said of those that cannot be.
+
+use std::process::Command;
+
+use rsa::{
+    RsaPrivateKey,
+    pkcs1::EncodeRsaPrivateKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding, PrivateKeyInfo},
+    rand_core::OsRng,
+};
+
+use crate::support::{
+    pki::{Authority, Files, Leaf, pem},
+    probe::{Probe, Ran},
+    server::{self, Server},
+};
+
+/// An mTLS server, and files for its client.
+struct Client {
+    files: Files,
+    server: Server,
+    ca: String,
+    leaf: Leaf,
+    authority: Authority,
+}
+
+impl Client {
+    fn new() -> Self {
+        let files = Files::new();
+        let authority = Authority::new("Test CA");
+        let server = server::mtls(&authority.server(&["127.0.0.1"]), &authority);
+        let ca = files.write("ca.pem", &authority.pem);
+        Self { files, server, ca, leaf: authority.client(), authority }
+    }
+
+    fn probe(&self, ca: &str, cert: &str, key: &str, more: &[&str]) -> Ran {
+        let flags = [
+            self.server.addr(),
+            "-tls".to_owned(),
+            format!("-tls-ca-cert={ca}"),
+            format!("-tls-client-cert={cert}"),
+            format!("-tls-client-key={key}"),
+        ];
+        Probe::new(flags.iter().map(String::as_str).chain(more.iter().copied())).run()
+    }
+
+    /// Probes with these contents of the three files.
+    fn probe_with(&self, ca: impl AsRef<[u8]>, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Ran {
+        let [ca, cert, key] = [self.files.write("1", ca), self.files.write("2", cert), self.files.write("3", key)];
+        self.probe(&ca, &cert, &key, &[])
+    }
+
+    /// Expects both files of this client's identity to be refused so; `{}` stands for the file.
+    fn expect_key(&self, key: impl AsRef<[u8]>, kind: &str, lines: &str) {
+        let cert = self.files.write("client.pem", &self.leaf.pem);
+        let key = self.files.write("key", key);
+        self.probe(&self.ca, &cert, &key, &["-output=json", "-exit-codes=detailed"]).expect_kind(1, "usage", kind);
+        self.probe(&self.ca, &cert, &key, &[]).expect(1, "", &lines.replace("{}", &key));
+    }
+
+    fn expect_ca(&self, ca: impl AsRef<[u8]>, kind: &str, lines: &str) {
+        let ca = self.files.write("bundle", ca);
+        let flags = [self.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={ca}")];
+        Probe::new(flags.iter().map(String::as_str).chain(["-output=json"])).run().expect_kind(1, "usage", kind);
+        Probe::new(&flags).run().expect(1, "", &lines.replace("{}", &ca));
+    }
+}
+
+#[test]
+fn forms_that_people_write() {
+    let client = Client::new();
+    let (ca, cert, key) = (&client.authority.pem, &client.leaf.pem, &client.leaf.key_pem);
+    client.probe_with(ca, cert, key).expect_healthy();
+    // Windows line ends, text before and between, no last newline.
+    client.probe_with(ca.replace('\n', "\r\n"), cert.replace('\n', "\r\n"), key.replace('\n', "\r\n")).expect_healthy();
+    client
+        .probe_with(format!("# our CA\nsubject=CN = x\n\n{ca}"), format!("Bag\n{cert}"), format!("k\n{key}"))
+        .expect_healthy();
+    client.probe_with(ca.trim_end(), cert.trim_end(), key.trim_end()).expect_healthy();
+    // Certificate and key in one file, in both orders.
+    client.probe_with(ca, format!("{cert}{key}"), format!("{cert}{key}")).expect_healthy();
+    client.probe_with(ca, format!("{key}{cert}"), format!("{key}{cert}")).expect_healthy();
+}
+
+#[test]
+fn a_bundle_with_a_broken_entry_beside_good_ones() {
+    let client = Client::new();
+    let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
+    let nonsense = pem("CERTIFICATE", b"no certificate");
+    let other = Authority::new("Other CA").pem;
+    let bundle = format!("{broken}{other}{nonsense}{}", client.authority.pem);
+    client.probe_with(&bundle, &client.leaf.pem, &client.leaf.key_pem).expect_healthy();
+    let bundle = client.files.write("bundle", bundle);
+    let [cert, key] = [client.files.write("2", &client.leaf.pem), client.files.write("3", &client.leaf.key_pem)];
+    let ran = client.probe(&bundle, &cert, &key, &["-v"]);
+    assert!(ran.stderr.contains("2 of the trusted certificates cannot be read"), "{ran}");
+}
+
+#[test]
+fn keys_in_sec1_and_pkcs1() {
+    let client = Client::new();
+    let pkcs8 = client.leaf.key.secret_der();
+    let sec1 = PrivateKeyInfo::try_from(pkcs8).expect("PKCS#8").private_key;
+    client.probe_with(&client.authority.pem, &client.leaf.pem, pem("EC PRIVATE KEY", sec1)).expect_healthy();
+    // What `openssl ecparam -genkey` writes has the parameters first.
+    let with_parameters =
+        pem("EC PARAMETERS", &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]) + &pem("EC PRIVATE KEY", sec1);
+    client.probe_with(&client.authority.pem, &client.leaf.pem, with_parameters).expect_healthy();
+
+    let rsa = RsaPrivateKey::new(&mut OsRng, 2048).expect("keys can be made");
+    let der = rsa.to_pkcs8_der().expect("it encodes");
+    let leaf = client.authority.client_for(der.as_bytes());
+    let pkcs1 = rsa.to_pkcs1_pem(LineEnding::LF).expect("it encodes");
+    client.probe_with(&client.authority.pem, &leaf.pem, pkcs1.as_bytes()).expect_healthy();
+    let pkcs8 = rsa.to_pkcs8_pem(LineEnding::LF).expect("it encodes");
+    assert!(RsaPrivateKey::from_pkcs8_pem(&pkcs8).is_ok());
+    client.probe_with(&client.authority.pem, &leaf.pem, pkcs8.as_bytes()).expect_healthy();
+}
+
+#[test]
+fn an_rsa_key_that_is_too_short() {
+    let client = Client::new();
+    let short = RsaPrivateKey::new(&mut OsRng, 1024).expect("keys can be made");
+    client.expect_key(
+        short.to_pkcs8_pem(LineEnding::LF).expect("it encodes").as_bytes(),
+        "key-invalid",
+        "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
+         hint: RSA of 2048 bits and more, P-256, P-384 and Ed25519 are supported\n",
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_used() {
+    let client = Client::new();
+    client.expect_key(
+        pem("ENCRYPTED PRIVATE KEY", b"secret"),
+        "key-encrypted",
+        "error: the private key in -tls-client-key={} is encrypted, and a probe has nobody to ask\n\
+         hint: openssl pkey -in {} -out key.pem\n",
+    );
+    client.expect_key(
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "key-encrypted",
+        "error: the private key in -tls-client-key={} is encrypted, and a probe has nobody to ask\n\
+         hint: openssl pkey -in {} -out key.pem\n",
+    );
+    client.expect_key(
+        pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"),
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it holds an OPENSSH PRIVATE KEY\n\
+         hint: ssh-keygen -p -m PKCS8 -f {}\n",
+    );
+    client.expect_key(
+        pem("PUBLIC KEY", b"public"),
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it holds PUBLIC KEY\n",
+    );
+    client.expect_key(
+        &client.leaf.pem,
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it holds a certificate\n\
+         hint: are the certificate and the key swapped?\n",
+    );
+    client.expect_key("", "key-invalid", "error: -tls-client-key={} holds no usable private key: it is empty\n");
+    client.expect_key(
+        "hello\n",
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it is not PEM\n",
+    );
+    client.expect_key(
+        client.leaf.key.secret_der(),
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it looks like DER, not PEM\n\
+         hint: openssl pkey -inform der -in {} -out key.pem\n",
+    );
+    client.expect_key(
+        pem("PRIVATE KEY", b"nonsense"),
+        "key-invalid",
+        "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
+         hint: RSA of 2048 bits and more, P-256, P-384 and Ed25519 are supported\n",
+    );
+}
+
+#[test]
+fn a_key_of_another_certificate() {
+    let client = Client::new();
+    let [cert, key] = [
+        client.files.write("client.pem", &client.leaf.pem),
+        client.files.write("other.key", &client.authority.client().key_pem),
+    ];
+    let lines = format!(
+        "error: -tls-client-key={key} is not the key of -tls-client-cert={cert}\n\
+         hint: the first certificate in the file must be the client's own\n"
+    );
+    client.probe(&client.ca, &cert, &key, &[]).expect(1, "", &lines);
+    client.probe(&client.ca, &cert, &key, &["-output=json"]).expect_kind(1, "usage", "key-mismatch");
+}
+
+#[test]
+fn certificates_that_cannot_be_used() {
+    let client = Client::new();
+    client.expect_ca("", "certificate-invalid", "error: -tls-ca-cert={} holds no certificate: it is empty\n");
+    client.expect_ca("x\n", "certificate-invalid", "error: -tls-ca-cert={} holds no certificate: it is not PEM\n");
+    client.expect_ca(
+        &client.leaf.chain[0],
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no certificate: it looks like DER, not PEM\n\
+         hint: openssl x509 -inform der -in {} -out certificate.pem\n",
+    );
+    client.expect_ca(
+        &client.leaf.key_pem,
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no certificate: it holds a private key\n\
+         hint: are the certificate and the key swapped?\n",
+    );
+    client.expect_ca(
+        pem("CERTIFICATE REQUEST", b"x"),
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no certificate: it holds CERTIFICATE REQUEST\n",
+    );
+    client.expect_ca(
+        pem("CERTIFICATE", b"nonsense"),
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no usable certificate\n",
+    );
+    client.expect_ca(
+        "-----BEGIN CERTIFICATE-----\nAAAA\n",
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no certificate: its PEM is broken\n",
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let client = Client::new();
+    let ca_flag = |path: &str| [client.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={path}")];
+    let missing = "/nonexistent/ca.pem";
+    let line = format!("error: cannot read -tls-ca-cert={missing}: no such file or directory\n");
+    Probe::new(ca_flag(missing)).run().expect(1, "", &line);
+    Probe::new(ca_flag("/")).run().expect(1, "", "error: cannot read -tls-ca-cert=/: it is a directory\n");
+    let too_large =
+        "error: cannot read -tls-ca-cert=/dev/zero: it is larger than 16 MiB\nhint: is it the right file?\n";
+    Probe::new(ca_flag("/dev/zero")).run().expect(1, "", too_large);
+
+    let large = client.files.path("large");
+    std::fs::File::create(&large).and_then(|file| file.set_len(17 << 20)).expect("a sparse file");
+    Probe::new(ca_flag(&large.display().to_string()).into_iter().chain(["-output=json".to_owned()])).run().expect_kind(
+        1,
+        "usage",
+        "file-unreadable",
+    );
+}
+
+#[test]
+fn pipes_with_and_without_a_writer() {
+    let client = Client::new();
+    let fifo = client.files.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    let fifo = fifo.display().to_string();
+    let flags = [client.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")];
+    let line = format!("error: cannot read -tls-ca-cert={fifo}: it is a pipe, and nobody wrote all of it within 1s\n");
+    Probe::new(&flags).run().expect(1, "", &line);
+
+    let plain = server::tls(&client.authority.server(&["127.0.0.1"]));
+    let running = Probe::new([plain.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")]).start();
+    // Opening for writing waits until the probe reads.
+    std::fs::write(&fifo, &client.authority.pem).expect("the probe reads");
+    running.finish().expect_healthy();
+}

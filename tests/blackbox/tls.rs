@@ -1,0 +1,500 @@
+//! TLS and mTLS: what must be accepted, what must be refused, and the words for it.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::Arc,
+};
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, date_time_ymd};
+use rustls::{ServerConnection, StreamOwned, version};
+
+use crate::support::{
+    frames,
+    peer::{Connection, Peer},
+    pki::{Authority, Files, Leaf},
+    probe::{Probe, Ran},
+    server::{self, Recorder, TlsSetup},
+};
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+const ONLY_12: &[&rustls::SupportedProtocolVersion] = &[&version::TLS12];
+const ONLY_13: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13];
+
+/// An authority, its file, and a directory for more.
+struct Pki {
+    files: Files,
+    authority: Authority,
+    ca: String,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let files = Files::new();
+        let authority = Authority::new("Test CA");
+        let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
+        Self { files, authority, ca }
+    }
+
+    /// A server certificate for loopback by all its names.
+    fn loopback(&self) -> Leaf {
+        self.authority.server(&["localhost", "127.0.0.1", "::1"])
+    }
+
+    /// The flags for this client certificate.
+    fn identity(&self, leaf: &Leaf) -> [String; 2] {
+        [
+            format!("-tls-client-cert={}", self.files.write("client.pem", &leaf.pem)),
+            format!("-tls-client-key={}", self.files.write("client.key", &leaf.key_pem)),
+        ]
+    }
+}
+
+fn probe(addr: &str, flags: &[&str]) -> Ran {
+    Probe::new([&[addr, "-tls"], flags].concat()).run()
+}
+
+/// Runs for the kind: detailed exit codes, JSON.
+fn probe_kind(addr: &str, flags: &[&str]) -> Ran {
+    Probe::new([&[addr, "-tls", "-output=json", "-exit-codes=detailed"], flags].concat()).run()
+}
+
+#[test]
+fn a_private_authority() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.loopback());
+    probe(&server.addr(), &[&pki.ca]).expect_healthy();
+    probe(&format!("-addr=:{}", server.port()), &[&pki.ca]).expect_healthy();
+    probe(&format!("-addr=localhost:{}", server.port()), &[&pki.ca]).expect_healthy();
+    let line = probe(&server.addr(), &[&pki.ca, "-output=json"]).json();
+    assert_eq!(line["tls"]["version"], "TLSv1.3");
+    assert_eq!(line["tls"]["cipher"], "TLS_AES_256_GCM_SHA384");
+    assert_eq!(line["tls"]["server_name"], "127.0.0.1");
+    assert!(line["tls"]["not_after"].as_str().is_some_and(|text| text.ends_with('Z')), "{line}");
+    assert!(line["timings_ms"]["tls"].is_number(), "{line}");
+}
+
+#[test]
+fn a_chain_and_a_pinned_intermediate() {
+    let pki = Pki::new();
+    let intermediate = pki.authority.intermediate("Intermediate CA");
+    let server = server::tls(&intermediate.server(&["127.0.0.1"]));
+    probe(&server.addr(), &[&pki.ca]).expect_healthy();
+    let pinned = format!("-tls-ca-cert={}", pki.files.write("intermediate.pem", &intermediate.pem));
+    probe(&server.addr(), &[&pinned]).expect_healthy();
+}
+
+#[test]
+fn a_missing_intermediate_names_the_issuer() {
+    let pki = Pki::new();
+    let mut leaf = pki.authority.intermediate("Intermediate CA").server(&["127.0.0.1"]);
+    leaf.chain.truncate(1);
+    leaf.pem = crate::support::pki::pem("CERTIFICATE", &leaf.chain[0]);
+    let server = server::tls(&leaf);
+    let line = format!(
+        "error: TLS handshake with {} failed: the certificate was issued by CN=Intermediate CA, which -tls-ca-cert does \
+         not hold",
+        server.address
+    );
+    probe(&server.addr(), &[&pki.ca]).expect_error(1, &line);
+    probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
+}
+
+#[test]
+fn a_self_signed_certificate_pinned() {
+    let files = Files::new();
+    for is_ca in [true, false] {
+        let leaf = Leaf::self_signed(&["127.0.0.1"], is_ca);
+        let server = server::tls(&leaf);
+        let pinned = format!("-tls-ca-cert={}", files.write("server.pem", &leaf.pem));
+        probe(&server.addr(), &[&pinned]).expect_healthy();
+        // The name still counts.
+        probe_kind(&server.addr(), &[&pinned, "-tls-server-name=other"]).expect_kind(
+            2,
+            "tls",
+            "tls-certificate-wrong-name",
+        );
+        // And so does the certificate itself: another one by the same subject is not it.
+        let twin = Leaf::self_signed(&["127.0.0.1"], is_ca);
+        let pinned = format!("-tls-ca-cert={}", files.write("twin.pem", &twin.pem));
+        let ran = probe_kind(&server.addr(), &[&pinned]);
+        assert_eq!(ran.code, Some(2), "{ran}");
+    }
+}
+
+#[test]
+fn a_leaf_of_an_authority_pinned() {
+    let pki = Pki::new();
+    let leaf = pki.loopback();
+    let server = server::tls(&leaf);
+    let pinned = format!("-tls-ca-cert={}", pki.files.write("leaf.pem", &leaf.pem));
+    probe(&server.addr(), &[&pinned]).expect_healthy();
+}
+
+#[test]
+fn a_pinned_certificate_that_has_expired() {
+    let pki = Pki::new();
+    let leaf = pki.authority.issue(&["127.0.0.1"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let server = server::tls(&leaf);
+    let pinned = format!("-tls-ca-cert={}", pki.files.write("leaf.pem", &leaf.pem));
+    probe_kind(&server.addr(), &[&pinned]).expect_kind(2, "tls", "tls-certificate-expired");
+}
+
+#[test]
+fn keys_of_all_kinds() {
+    let pki = Pki::new();
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
+        let server = server::tls(&pki.authority.issue(&["127.0.0.1"], algorithm, |_| ()));
+        probe(&server.addr(), &[&pki.ca]).expect_healthy();
+    }
+}
+
+#[test]
+fn both_versions() {
+    let pki = Pki::new();
+    for (versions, name) in [(ONLY_12, "TLSv1.2"), (ONLY_13, "TLSv1.3")] {
+        let recorder = Recorder::tls(&TlsSetup { leaf: &pki.loopback(), versions, alpn: &["h2"], clients: None });
+        let ran = probe(&recorder.server.addr(), &[&pki.ca, "-output=json"]);
+        assert_eq!(ran.json()["tls"]["version"], name, "{ran}");
+    }
+}
+
+#[test]
+fn the_server_name_is_sent_verified_and_the_authority() {
+    let pki = Pki::new();
+    let setup =
+        TlsSetup { leaf: &pki.authority.server(&["api.internal"]), versions: BOTH, alpn: &["h2"], clients: None };
+    let recorder = Recorder::tls(&setup);
+    let addr = recorder.server.addr();
+    probe(&addr, &[&pki.ca, "-tls-server-name=api.internal"]).expect_healthy();
+    assert_eq!(recorder.request().uri().authority().expect("it is sent").as_str(), "api.internal");
+    let line = format!(
+        "error: TLS handshake with {} failed: the certificate is for api.internal, not 127.0.0.1\n\
+         hint: use -tls-server-name=api.internal\n",
+        recorder.server.address
+    );
+    probe(&addr, &[&pki.ca]).expect(1, "", &line);
+    probe_kind(&addr, &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-wrong-name");
+}
+
+#[test]
+fn no_verify_believes_everything_and_sends_the_name() {
+    let expired = Pki::new().authority.issue(&["elsewhere"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    for versions in [ONLY_12, ONLY_13] {
+        let recorder = Recorder::tls(&TlsSetup { leaf: &expired, versions, alpn: &["h2"], clients: None });
+        let addr = recorder.server.addr();
+        probe(&addr, &["-tls-no-verify"]).expect_healthy();
+        recorder.request();
+        probe(&addr, &["-tls-no-verify", "-tls-server-name=sni.example"]).expect_healthy();
+        assert_eq!(recorder.request().uri().authority().expect("it is sent").as_str(), "sni.example");
+    }
+}
+
+/// A server whose certificate was changed so, and what the probe calls it.
+fn refused(change: impl FnOnce(&mut CertificateParams), names: &[&str], kind: &str, cause: &str) {
+    let pki = Pki::new();
+    let server = server::tls(&pki.authority.issue(names, &rcgen::PKCS_ECDSA_P256_SHA256, change));
+    probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", kind);
+    let ran = probe(&server.addr(), &[&pki.ca]);
+    let line = format!("error: TLS handshake with {} failed: {cause}", server.address);
+    assert!(ran.code == Some(1) && ran.stderr.starts_with(&line), "{ran}expected {line}");
+}
+
+#[test]
+fn an_expired_certificate() {
+    let change = |params: &mut CertificateParams| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 2, 3);
+    };
+    refused(change, &["127.0.0.1"], "tls-certificate-expired", "the certificate expired on 2021-02-03 (");
+}
+
+#[test]
+fn a_certificate_of_the_future() {
+    let change = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
+    let cause = "the certificate is not valid before 3000-01-01T00:00:00Z";
+    refused(change, &["127.0.0.1"], "tls-certificate-not-yet-valid", cause);
+}
+
+#[test]
+fn a_certificate_without_a_name() {
+    let cause = "the certificate is for no name at all (no subject alternative name), not 127.0.0.1";
+    refused(|_| (), &[], "tls-certificate-wrong-name", cause);
+}
+
+#[test]
+fn a_certificate_for_clients() {
+    let change = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    };
+    let cause = "the certificate is not for servers (extended key usage)";
+    refused(change, &["127.0.0.1"], "tls-certificate-invalid", cause);
+}
+
+#[test]
+fn an_unknown_issuer() {
+    let pki = Pki::new();
+    let server = server::tls(&Authority::new("Foreign CA").server(&["127.0.0.1"]));
+    let lines = format!(
+        "error: TLS handshake with {} failed: the certificate was issued by CN=Foreign CA, which -tls-ca-cert does not \
+         hold\nhint: give the issuer's certificate with -tls-ca-cert; the server must send those in between\n",
+        server.address
+    );
+    probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
+    probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
+}
+
+#[test]
+fn an_issuer_that_is_no_authority() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.authority.impostor("Not a CA").server(&["127.0.0.1"]));
+    let ran = probe_kind(&server.addr(), &[&pki.ca]);
+    assert!(ran.code == Some(2) && ran.json()["error"]["phase"] == "tls", "{ran}");
+}
+
+#[test]
+fn a_plaintext_server() {
+    let pki = Pki::new();
+    let server = server::plaintext();
+    let lines = format!(
+        "error: TLS handshake with {} failed: the server does not speak TLS\n\
+         hint: leave out -tls, or probe the server's TLS port\n",
+        server.address
+    );
+    probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
+    probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-plaintext-server");
+}
+
+#[test]
+fn a_tls_server_without_tls() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.loopback());
+    let lines =
+        format!("error: no HTTP/2 from {}: the server answered with a TLS alert\nhint: add -tls\n", server.address);
+    Probe::new([server.addr()]).run().expect(1, "", &lines);
+}
+
+/// A TLS server that closes plaintext connections without a word, as C-core's and Node's do.
+#[test]
+fn a_tls_server_that_closes_without_a_word() {
+    let pki = Pki::new();
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }.config();
+    let peer = Peer::new(move |peer, _| {
+        let mut first = [0];
+        let is_tls = matches!(peer.stream().peek(&mut first), Ok(1)) && first[0] == 22;
+        if is_tls {
+            drain(&mut accept(peer, &config));
+        }
+    });
+    let lines = format!(
+        "error: no HTTP/2 from {}: the server closes plaintext connections and answers TLS\nhint: add -tls\n",
+        peer.address
+    );
+    Probe::new([peer.addr()]).run().expect(1, "", &lines);
+}
+
+#[test]
+fn a_plaintext_server_that_closes_without_a_word() {
+    let pki = Pki::new();
+    let peer = Peer::new(|peer, _| {
+        let mut first = [0];
+        if matches!(peer.stream().peek(&mut first), Ok(1)) && first[0] == b'P' {
+            peer.take_request();
+        }
+    });
+    probe_kind(&peer.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-plaintext-server");
+}
+
+#[test]
+fn mtls() {
+    let pki = Pki::new();
+    let server = server::mtls(&pki.loopback(), &pki.authority);
+    let [cert, key] = pki.identity(&pki.authority.client());
+    probe(&server.addr(), &[&pki.ca, &cert, &key]).expect_healthy();
+    // A chain in the certificate's file.
+    let [cert, key] = pki.identity(&pki.authority.intermediate("Client CA").client());
+    probe(&server.addr(), &[&pki.ca, &cert, &key]).expect_healthy();
+}
+
+#[test]
+fn a_client_certificate_that_nobody_asks_for() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.loopback());
+    let [cert, key] = pki.identity(&pki.authority.client());
+    probe(&server.addr(), &[&pki.ca, &cert, &key]).expect_healthy();
+}
+
+#[test]
+fn a_client_certificate_missing_or_refused_in_both_versions() {
+    let pki = Pki::new();
+    for versions in [ONLY_12, ONLY_13] {
+        let setup = TlsSetup { leaf: &pki.loopback(), versions, alpn: &["h2"], clients: Some(&pki.authority) };
+        let recorder = Recorder::tls(&setup);
+        let addr = recorder.server.addr();
+        let ran = probe_kind(&addr, &[&pki.ca]);
+        ran.expect_kind(2, "tls", "tls-client-certificate-required");
+        assert_eq!(ran.json()["error"]["hint"], "give one with -tls-client-cert and -tls-client-key", "{ran}");
+
+        let [cert, key] = pki.identity(&Authority::new("Foreign CA").client());
+        probe_kind(&addr, &[&pki.ca, &cert, &key]).expect_kind(2, "tls", "tls-client-certificate-rejected");
+
+        let expired = pki.authority.issue(&[], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+            params.not_after = date_time_ymd(2021, 1, 1);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let [cert, key] = pki.identity(&expired);
+        let ran = probe_kind(&addr, &[&pki.ca, &cert, &key]);
+        ran.expect_kind(2, "tls", "tls-client-certificate-rejected");
+        let cause = ran.json()["error"]["message"].to_string();
+        assert!(cause.contains("certificate_expired"), "{ran}");
+    }
+}
+
+#[test]
+fn a_server_without_http2() {
+    let pki = Pki::new();
+    for alpn in [&[][..], &["http/1.1"]] {
+        let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn, clients: None }.config();
+        let peer = Peer::new(move |peer, _| drain(&mut accept(peer, &config)));
+        probe_kind(&peer.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-no-h2");
+    }
+}
+
+#[test]
+fn an_answer_and_then_a_close_without_close_notify() {
+    let pki = Pki::new();
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }.config();
+    let peer = Peer::new(move |peer, _| {
+        let mut stream = accept(peer, &config);
+        let sent = stream.write_all(&frames::settings(&[])).and_then(|()| stream.flush());
+        sent.expect("the probe reads");
+        // The header of the DATA frame that ends the request, but for its length.
+        let last = &frames::data(frames::END_STREAM, &[])[3..];
+        let mut received = Vec::new();
+        while !received.windows(last.len()).any(|bytes| bytes == last) {
+            let mut chunk = [0; 1024];
+            match stream.read(&mut chunk) {
+                Ok(count @ 1..) => received.extend_from_slice(&chunk[..count]),
+                ended => panic!("the probe left: {ended:?}"),
+            }
+        }
+        stream.write_all(&frames::serving()).and_then(|()| stream.flush()).expect("the probe reads");
+        stream.sock.shutdown(Shutdown::Write).expect("it is open");
+        drain(&mut stream.sock);
+    });
+    probe(&peer.addr(), &[&pki.ca]).expect_healthy();
+}
+
+#[test]
+fn versions_that_are_too_old() {
+    let pki = Pki::new();
+    let alert = Peer::new(|peer, _| {
+        peer.receive(5);
+        peer.send([21, 3, 1, 0, 2, 2, 70]);
+        peer.drain();
+    });
+    probe_kind(&alert.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-version");
+    // A ServerHello of TLS 1.1.
+    let hello = Peer::new(|peer, _| {
+        peer.receive(5);
+        let hello = [&[2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+        peer.send([&[22, 3, 2, 0, 42][..], &hello].concat());
+        peer.drain();
+    });
+    probe_kind(&hello.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-version");
+}
+
+#[test]
+fn silence_and_nonsense_in_the_handshake() {
+    let pki = Pki::new();
+    let silent = Peer::new(|peer, _| peer.drain());
+    let line = format!("error: TLS handshake with {} timed out after 1s: connected, no answer", silent.address);
+    probe(&silent.addr(), &[&pki.ca]).expect_error(1, &line);
+    probe_kind(&silent.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-timeout");
+
+    let stops = Peer::new(|peer, _| {
+        peer.receive(5);
+        peer.send([22, 3, 3, 0x40, 0, 2]);
+        peer.drain();
+    });
+    probe_kind(&stops.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-timeout");
+
+    let truncated = Peer::new(|peer, _| {
+        peer.receive(5);
+        peer.send([22, 3, 3, 0x40, 0, 2]);
+    });
+    probe_kind(&truncated.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-failed");
+
+    let garbled = Peer::new(|peer, _| {
+        peer.receive(5);
+        peer.send([&[22, 3, 3, 0, 40][..], &[0xff; 40]].concat());
+        peer.drain();
+    });
+    probe_kind(&garbled.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-failed");
+
+    let closes = Peer::new(|_, _| {});
+    probe_kind(&closes.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-failed");
+
+    let http1 = Peer::new(|peer, _| {
+        peer.receive(5);
+        peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        peer.finish();
+        peer.drain();
+    });
+    probe_kind(&http1.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-plaintext-server");
+
+    let ssh = Peer::new(|peer, _| {
+        peer.send(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        peer.drain();
+    });
+    probe_kind(&ssh.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-plaintext-server");
+}
+
+#[test]
+fn every_alert_in_the_handshake() {
+    let pki = Pki::new();
+    for alert in 0..=255 {
+        let peer = Peer::new(move |peer, _| {
+            peer.receive(5);
+            peer.send([21, 3, 3, 0, 2, 2, alert]);
+            peer.drain();
+        });
+        let kind = match alert {
+            // A warning in form, and the end of the connection in TLS 1.3.
+            0 => "tls-failed",
+            70 => "tls-version",
+            116 => "tls-client-certificate-required",
+            120 => "tls-no-h2",
+            _ => "tls-failed",
+        };
+        probe_kind(&peer.addr(), &[&pki.ca]).expect_kind(2, "tls", kind);
+    }
+}
+
+#[test]
+fn the_system_roots_by_their_variable() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.loopback());
+    let bundle = pki.files.path("ca.pem");
+    Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_FILE", &bundle).run().expect_healthy();
+    let ran = Probe::new([&server.addr(), "-tls", "-output=json"]).env("SSL_CERT_FILE", "/nonexistent").run();
+    ran.expect_kind(1, "usage", "no-trust-anchors");
+}
+
+/// Shakes hands as a TLS server over a scripted connection.
+fn accept(peer: &Connection, config: &Arc<rustls::ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
+    let connection = ServerConnection::new(Arc::clone(config)).expect("the configuration is valid");
+    StreamOwned::new(connection, peer.stream())
+}
+
+/// Reads until the other side is gone; what it sends does not matter.
+fn drain(stream: &mut impl Read) {
+    let mut bytes = [0; 4096];
+    while matches!(stream.read(&mut bytes), Ok(1..)) {}
+}
