@@ -3,6 +3,10 @@
 
 mod support;
 
+mod addresses;
 mod arguments;
+mod environment;
+mod files;
 mod health;
 mod peers;
+mod tls;
