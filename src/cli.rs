@@ -65,7 +65,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
     let usage = |message: String| Failure::new(Kind::Usage, message).hint("-help lists all flags");
     let mut text = Vec::new();
     for word in words {
-        text.push(word.into_string().map_err(|word| usage(format!("the argument {word:?} is not UTF-8")))?);
+        text.push(word.into_string().map_err(|word| usage(format!("the argument {} is not UTF-8", word.display())))?);
     }
     let command = command();
     let words = goflag::normalise(text, &command).map_err(|error| usage(error.to_string()))?;

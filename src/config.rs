@@ -305,13 +305,13 @@ fn append(metadata: &mut MetadataMap, header: &str) -> Result<()> {
         }
         _ => {}
     }
-    let illegal = |_| anyhow!("the name may have letters, digits, \"-\", \"_\" and \".\" only");
-    ensure!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), illegal(()));
+    let illegal = || anyhow!("the name may have letters, digits, \"-\", \"_\" and \".\" only");
+    ensure!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), illegal());
     if name.ends_with("-bin") {
-        let key = BinaryMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal(()))?;
+        let key = BinaryMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal())?;
         metadata.append_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
     } else {
-        let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal(()))?;
+        let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal())?;
         metadata.append(key, header_value(value)?);
     }
     Ok(())

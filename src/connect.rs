@@ -19,6 +19,7 @@ use crate::{
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
     target::{Endpoint, Host},
+    text::plain,
 };
 
 /// How long an attempt runs alone before the next address is tried beside it (RFC 8305, section 5).
@@ -244,15 +245,6 @@ fn kind_of(error: &io::Error) -> Kind {
         io::ErrorKind::NotFound => Kind::SocketMissing,
         _ => Kind::ConnectFailed,
     }
-}
-
-/// An I/O error in plain words: lower case, without its number.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(characters).collect()
 }
 
 /// At most eight addresses in one line.

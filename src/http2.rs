@@ -10,10 +10,11 @@ use tonic::body::Body;
 
 use crate::{
     config::Config,
-    connect::{Stream, connect, plain},
+    connect::{Stream, connect},
     deadline::Deadline,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
+    text::plain,
     tls,
     wire::{End, Opening, Seen, Watched, Witness},
 };
@@ -69,18 +70,14 @@ impl Connection {
             (requests, witness.opening().await)
         };
         let started = deadline.bound(start).await;
-        let is_late = started.is_err();
-        match started {
-            Ok((Some(requests), Opening::Settings)) => {
-                journal.end(Phase::Http2, begun, || "the server's SETTINGS came".to_owned());
-                Ok(Self { requests, witness })
-            }
-            _ => {
-                let seen = witness.seen();
-                let late = tls.and_then(|tls| tls.late_failure(config, seen.end()));
-                Err(late.unwrap_or_else(|| failure(config, &seen, tls.is_some(), is_late.then_some(deadline))))
-            }
+        if let Ok((Some(requests), Opening::Settings)) = started {
+            journal.end(Phase::Http2, begun, || "the server's SETTINGS came".to_owned());
+            return Ok(Self { requests, witness });
         }
+        let late = started.is_err().then_some(deadline);
+        let seen = witness.seen();
+        let tls_failure = tls.and_then(|tls| tls.late_failure(config, seen.end()));
+        Err(tls_failure.unwrap_or_else(|| failure(config, &seen, tls.is_some(), late)))
     }
 
     /// How the server ended the stream, if it did, as seen by `tls`.
@@ -88,7 +85,7 @@ impl Connection {
         tls?.late_failure(config, self.witness.seen().end())
     }
 
-    /// Says goodbye: GOAWAY, TLS close_notify, close. The server's log stays clean.
+    /// Says goodbye: GOAWAY, TLS's `close_notify`, close. The server's log stays clean.
     pub(crate) async fn close(self) {
         let Self { requests, mut witness } = self;
         // Without a sender left hyper ends the connection in good order.

@@ -6,7 +6,7 @@ use std::{cell::RefCell, time::Duration};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::{outcome::Phase, report::Verbose};
+use crate::{outcome::Phase, report::tell_phase};
 
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +40,12 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Journal {
     record: RefCell<Record>,
-    verbose: Option<Verbose>,
+    /// Whether each entry is told as it is made.
+    verbose: bool,
 }
 
 impl Journal {
-    pub(crate) fn new(verbose: Option<Verbose>) -> Self {
+    pub(crate) fn new(verbose: bool) -> Self {
         let record = Record { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None };
         Self { record: RefCell::new(record), verbose }
     }
@@ -71,15 +72,15 @@ impl Journal {
             Phase::Rpc => timings.rpc = Some(took),
             Phase::Usage | Phase::Health => {}
         }
-        if let Some(verbose) = self.verbose {
-            verbose.phase(phase, Some(took), &what());
+        if self.verbose {
+            tell_phase(phase, Some(took), &what());
         }
     }
 
     /// Tells something that is no phase's end.
     pub(crate) fn note(&self, phase: Phase, what: impl FnOnce() -> String) {
-        if let Some(verbose) = self.verbose {
-            verbose.phase(phase, None, &what());
+        if self.verbose {
+            tell_phase(phase, None, &what());
         }
     }
 

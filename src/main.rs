@@ -31,8 +31,9 @@ use crate::{
     journal::{Journal, Record},
     outcome::{Failure, Kind, Verdict},
     probe::probe,
-    report::{Report, Verbose},
+    report::Report,
     signals::Signals,
+    text::plain,
 };
 
 fn main() -> ExitCode {
@@ -55,23 +56,22 @@ fn main() -> ExitCode {
         Err(failure) => return unusable(style, arguments.addr.as_ref().map(|addr| addr.text.as_str()), failure),
     };
 
-    let verbose = style.verbose.then_some(Verbose);
-    if let Some(verbose) = verbose {
-        verbose.options(&config.tell());
+    if style.verbose {
+        report::tell_options(&config.tell());
     }
-    let (verdicts, record) = run(&config, start, verbose);
+    let (verdicts, record) = run(&config, start, style.verbose);
     let report = Report { address: Some(&config.address), services: &config.services, verdicts, record: Some(record) };
     exit(style, &report)
 }
 
 /// Runs the probe to its end or to a signal.
-fn run(config: &Config, start: Instant, verbose: Option<Verbose>) -> (Result<Vec<Verdict>, Failure>, Record) {
+fn run(config: &Config, start: Instant, verbose: bool) -> (Result<Vec<Verdict>, Failure>, Record) {
     let signals = Signals::catch();
     let journal = Journal::new(verbose);
     let runtime = match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let message = format!("this system gives no means to wait for a server: {error}");
+            let message = format!("this system gives no means to wait for a server: {}", plain(&error));
             return (Err(Failure::new(Kind::ConnectFailed, message)), journal.record());
         }
     };

@@ -5,9 +5,9 @@ use std::{fs, io::Read, path::Path};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
-    connect::plain,
     deadline::{Deadline, Unfinished},
     outcome::{Failure, Kind},
+    text::plain,
 };
 
 /// No bundle of certificates comes near this; `/dev/zero` does.

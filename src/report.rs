@@ -170,25 +170,19 @@ fn write(mut stream: impl Write, text: &str) {
     }
 }
 
-/// What `-v` tells on the way.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Verbose;
+/// One line of `-v`: a phase, what came of it, and the time it took.
+pub(crate) fn tell_phase(phase: Phase, took: Option<Duration>, what: &str) {
+    let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(rounded(took))));
+    write(io::stderr(), &format!("{}: {}{took}\n", phase.name(), printable(what, MAX_MESSAGE)));
+}
 
-impl Verbose {
-    /// One line: a phase, what came of it, and the time it took.
-    pub(crate) fn phase(self, phase: Phase, took: Option<Duration>, what: &str) {
-        let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(rounded(took))));
-        write(io::stderr(), &format!("{}: {}{took}\n", phase.name(), printable(what, MAX_MESSAGE)));
+/// The first lines of `-v`: the options as they were understood.
+pub(crate) fn tell_options(lines: &[String]) {
+    let mut text = "parsed options:\n".to_owned();
+    for line in lines {
+        text += &format!("> {}\n", printable(line, MAX_MESSAGE));
     }
-
-    /// The options as they were understood.
-    pub(crate) fn options(self, lines: &[String]) {
-        let mut text = "parsed options:\n".to_owned();
-        for line in lines {
-            text += &format!("> {}\n", printable(line, MAX_MESSAGE));
-        }
-        write(io::stderr(), &text);
-    }
+    write(io::stderr(), &text);
 }
 
 /// To microseconds: more digits would only pretend.

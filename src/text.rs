@@ -1,6 +1,6 @@
 //! Text for people: nothing raw, nothing endless, names in one form.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io};
 
 /// Escapes what could move a cursor, colour a terminal, forge a line or turn text around, and cuts to about `most`
 /// bytes.
@@ -44,4 +44,13 @@ pub(crate) fn snake_case(camel_case: &str) -> String {
         out.push(character.to_ascii_lowercase());
     }
     out
+}
+
+/// An I/O error in plain words: lower case, without its number.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
 }

@@ -26,12 +26,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     certificate::{Description, date_time, describe, span},
     config::{Config, Tls, Trust},
-    connect::{Stream, connect, plain},
+    connect::{Stream, connect},
     deadline::{Deadline, Unfinished},
     journal::{Journal, Session},
     outcome::{Failure, Kind, Phase, Retry},
     pem::PemFile,
-    text::snake_case,
+    text::{plain, snake_case},
     wire::{End, Opening, Watched, Witness},
 };
 
@@ -107,7 +107,7 @@ impl Client {
                 if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
                     return Err(no_http2(config, "the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"));
                 }
-                journal.end(Phase::Tls, begun, || self.tell(&session));
+                journal.end(Phase::Tls, begun, || Self::tell(&session));
                 journal.set_session(session);
                 Ok(Box::new(stream))
             }
@@ -300,7 +300,7 @@ impl Client {
         }
     }
 
-    fn tell(&self, session: &Session) -> String {
+    fn tell(session: &Session) -> String {
         let mut text = format!("{} {}", session.version, session.cipher);
         if let Some(certificate) = session.certificate.as_ref().and_then(describe) {
             text += &format!(
@@ -492,7 +492,7 @@ impl ResolvesClientCert for Identity {
 /// Verifies servers, and keeps the certificate that the last one presented, for messages.
 #[derive(Debug)]
 struct Verifier {
-    verifier: Arc<dyn ServerCertVerifier>,
+    judge: Arc<dyn ServerCertVerifier>,
     /// Certificates that are trusted as such, whatever kind they are.
     pinned: Vec<CertificateDer<'static>>,
     presented: Mutex<Option<CertificateDer<'static>>>,
@@ -503,11 +503,11 @@ impl Verifier {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
             .build()
             .expect("there are anchors, and no revocation lists that could be invalid");
-        Self { verifier, pinned, presented: Mutex::new(None) }
+        Self { judge: verifier, pinned, presented: Mutex::new(None) }
     }
 
     fn anyone() -> Self {
-        Self { verifier: Arc::new(danger::Anyone), pinned: Vec::new(), presented: Mutex::new(None) }
+        Self { judge: Arc::new(danger::Anyone), pinned: Vec::new(), presented: Mutex::new(None) }
     }
 
     fn presented(&self) -> Option<CertificateDer<'static>> {
@@ -536,7 +536,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
-        let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = self.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // A server's own certificate given as the trusted one is no issuer, and a self-signed one made by
             // `openssl req -x509` is a CA besides. webpki refuses both, after it has checked the validity.
@@ -560,7 +560,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
+        self.judge.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -569,11 +569,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
+        self.judge.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.judge.supported_verify_schemes()
     }
 }
 

@@ -312,7 +312,7 @@ peers! {
     the_window_of_a_stream_that_has_ended_overflows ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), answers(frame(WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0xff, 0xff]));
     data_before_headers [], fails("rpc", "stream-broken"), answers(data(0, &answer(1)));
     broken_header_compression [], fails("rpc", "stream-broken"), answers(frame(HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
-    huge_header_list [], fails("rpc", "stream-broken"), answers(headers(0, &[(":status", b"200"), ("a", &[b'b'; 100_000])]));
+    huge_header_list [], fails("rpc", "stream-broken"), answers(headers(0, &[(":status", b"200"), ("a", &vec![b'b'; 100_000])]));
     pushes_a_promise [], fails("rpc", "stream-broken"), answers(frame(5, END_HEADERS, 1, &[&[0, 0, 0, 2][..], &block(&[(":method", b"GET")])].concat()));
     frame_over_the_limit [], fails("rpc", "stream-broken"), answers([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]);
     answers_in_padded_frames [], HEALTHY, answers([

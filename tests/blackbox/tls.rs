@@ -466,8 +466,6 @@ fn every_alert_in_the_handshake() {
             peer.drain();
         });
         let kind = match alert {
-            // A warning in form, and the end of the connection in TLS 1.3.
-            0 => "tls-failed",
             70 => "tls-version",
             116 => "tls-client-certificate-required",
             120 => "tls-no-h2",

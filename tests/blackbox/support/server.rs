@@ -23,7 +23,10 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming};
+use tonic::{
+    codec::CompressionEncoding,
+    transport::{Certificate, Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
@@ -76,9 +79,12 @@ async fn set_statuses(reporter: &HealthReporter) {
     reporter.set_service_status("lost", ServingStatus::Unknown).await;
 }
 
-fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str) -> Server {
+fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str, encoding: Option<CompressionEncoding>) -> Server {
     run(move |ready, stopped| async move {
-        let (reporter, service) = tonic_health::server::health_reporter();
+        let (reporter, mut service) = tonic_health::server::health_reporter();
+        if let Some(encoding) = encoding {
+            service = service.accept_compressed(encoding).send_compressed(encoding);
+        }
         set_statuses(&reporter).await;
         let listener = TcpListener::bind(bind).await.expect("loopback has a free port");
         ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
@@ -95,17 +101,23 @@ fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str) -> Server {
 
 /// tonic-health in plaintext.
 pub fn plaintext() -> Server {
-    serve_health(None, "127.0.0.1:0")
+    serve_health(None, "127.0.0.1:0", None)
 }
 
 /// tonic-health in plaintext, on IPv6.
 pub fn plaintext_v6() -> Server {
-    serve_health(None, "[::1]:0")
+    serve_health(None, "[::1]:0", None)
+}
+
+/// tonic-health in plaintext, with gzip both ways.
+pub fn gzip() -> Server {
+    serve_health(None, "127.0.0.1:0", Some(CompressionEncoding::Gzip))
 }
 
 /// tonic-health under TLS.
 pub fn tls(leaf: &Leaf) -> Server {
-    serve_health(Some(ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, &leaf.key_pem))), "127.0.0.1:0")
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, &leaf.key_pem));
+    serve_health(Some(tls), "127.0.0.1:0", None)
 }
 
 /// tonic-health under TLS, for clients with a certificate of `clients` only.
@@ -113,7 +125,7 @@ pub fn mtls(leaf: &Leaf, clients: &Authority) -> Server {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(&leaf.pem, &leaf.key_pem))
         .client_ca_root(Certificate::from_pem(&clients.pem));
-    serve_health(Some(tls), "127.0.0.1:0")
+    serve_health(Some(tls), "127.0.0.1:0", None)
 }
 
 /// tonic-health on a unix socket.

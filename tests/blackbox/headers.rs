@@ -1,0 +1,447 @@
+//! What the server sees of a request: path, headers, metadata, message; and which metadata never leaves.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
+
+use http::{Request, Version};
+
+use crate::support::{
+    frames,
+    probe::{Probe, Ran},
+    server::{self, Recorder},
+};
+
+const NOWHERE: &str = "-addr=127.0.0.1:1";
+
+/// Probes a healthy server with these flags, and returns what it saw.
+#[track_caller]
+fn ask(flags: &[&str]) -> Request<Vec<u8>> {
+    let recorder = Recorder::plaintext();
+    let addr = recorder.server.addr();
+    Probe::new([&[addr.as_str()], flags].concat()).run().expect_healthy();
+    recorder.request()
+}
+
+/// All headers, sorted, without the pseudo-headers.
+fn headers(request: &Request<Vec<u8>>) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("ASCII");
+    let mut headers: Vec<_> =
+        request.headers().iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+    headers.sort();
+    headers
+}
+
+/// The values of one header, in their order.
+fn values(request: &Request<Vec<u8>>, name: &str) -> Vec<String> {
+    let values = request.headers().get_all(name).iter();
+    values.map(|value| value.to_str().expect("printable").to_owned()).collect()
+}
+
+fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The headers of a request that was asked for nothing special.
+const PLAIN: [(&str, &str); 4] = [
+    ("content-type", "application/grpc"),
+    ("grpc-timeout", "1000000u"),
+    ("te", "trailers"),
+    ("user-agent", "grpc_health_probe"),
+];
+
+#[test]
+fn a_plain_request_has_what_grpc_asks_for_and_nothing_else() {
+    let request = ask(&[]);
+    assert_eq!(request.method(), "POST");
+    assert_eq!(
+        request.uri().path_and_query().map(ToString::to_string).as_deref(),
+        Some("/grpc.health.v1.Health/Check")
+    );
+    assert_eq!(request.uri().scheme_str(), Some("http"));
+    assert_eq!(request.version(), Version::HTTP_2);
+    assert_eq!(headers(&request), owned(&PLAIN));
+    assert_eq!(*request.body(), frames::message(&[]));
+}
+
+#[test]
+fn the_service_is_in_the_message() {
+    // Field 1 of protobuf's HealthCheckRequest, a string with its length.
+    for (name, length) in [("up", &[2][..]), ("-x", &[2]), ("a.b/c d", &[7]), ("\u{e9}\u{1f980}", &[6]), ("\n", &[1])] {
+        let message = [&[0x0a], length, name.as_bytes()].concat();
+        assert_eq!(*ask(&[&format!("-service={name}")]).body(), frames::message(&message), "{name:?}");
+    }
+    let long = "x".repeat(300);
+    let message = [&[0x0a, 0xac, 0x02], long.as_bytes()].concat();
+    assert_eq!(*ask(&[&format!("-service={long}")]).body(), frames::message(&message));
+}
+
+#[test]
+fn several_services_are_asked_over_one_connection() {
+    let recorder = Recorder::plaintext();
+    let services = ["-service=b", "-service=a", "-service=b"];
+    let ran = Probe::new([recorder.server.addr().as_str()].into_iter().chain(services)).run();
+    ran.expect(0, "b: status: SERVING\na: status: SERVING\nb: status: SERVING\n", "");
+    let mut asked: Vec<_> = services.iter().map(|_| recorder.request().into_body()).collect();
+    asked.sort();
+    let message = |name: u8| frames::message(&[0x0a, 1, name]);
+    assert_eq!(asked, [message(b'a'), message(b'b'), message(b'b')]);
+}
+
+#[test]
+fn the_rpc_time_out_is_told_to_the_server() {
+    for (flags, timeout) in [
+        (&[][..], Duration::from_secs(1)),
+        (&["-rpc-timeout=300ms"], Duration::from_millis(300)),
+        (&["-rpc-timeout=1.5s"], Duration::from_millis(1500)),
+        (&["-rpc-timeout=99s"], Duration::from_secs(99)),
+        (&["-rpc-timeout=100s"], Duration::from_secs(100)),
+        (&["-rpc-timeout=1h1m1s"], Duration::from_secs(3661)),
+        (&["-rpc-timeout=2h45m"], Duration::from_secs(9900)),
+        (&["-rpc-timeout=2562047h"], Duration::from_secs(2_562_047 * 3600)),
+        // As it was given, while the whole run has more left.
+        (&["-rpc-timeout=5s", "-timeout=1h"], Duration::from_secs(5)),
+    ] {
+        let request = ask(flags);
+        let values = values(&request, "grpc-timeout");
+        let [value] = values.as_slice() else { panic!("{flags:?}: {values:?}") };
+        assert_eq!(grpc_timeout(value), timeout, "{flags:?}: {value}");
+    }
+}
+
+#[test]
+fn what_the_whole_run_has_left_bounds_the_time_out_told() {
+    let request = ask(&["-rpc-timeout=1h", "-timeout=9s"]);
+    let [value] = values(&request, "grpc-timeout").try_into().expect("one time-out");
+    let left = grpc_timeout(&value);
+    assert!(left > Duration::ZERO && left <= Duration::from_secs(9), "{value}");
+}
+
+/// Reads a `grpc-timeout` as PROTOCOL-HTTP2.md has it: at most eight digits and a unit.
+fn grpc_timeout(value: &str) -> Duration {
+    let (digits, unit) = value.split_at(value.len() - 1);
+    assert!((1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit()), "{value}");
+    let count: u64 = digits.parse().expect("digits");
+    match unit {
+        "n" => Duration::from_nanos(count),
+        "u" => Duration::from_micros(count),
+        "m" => Duration::from_millis(count),
+        "S" => Duration::from_secs(count),
+        "M" => Duration::from_secs(count * 60),
+        "H" => Duration::from_secs(count * 3600),
+        _ => panic!("{value}: unknown unit"),
+    }
+}
+
+#[test]
+fn the_user_agent_can_be_chosen() {
+    for agent in ["x", "my agent/1.0 (a; b)", "-"] {
+        assert_eq!(values(&ask(&["-user-agent", agent]), "user-agent"), [agent]);
+    }
+    // An empty one is none, and metadata is no way to set it.
+    assert_eq!(values(&ask(&["-user-agent="]), "user-agent"), ["grpc_health_probe"]);
+    assert_eq!(values(&ask(&["-rpc-header=user-agent: mine"]), "user-agent"), ["grpc_health_probe"]);
+    assert_eq!(values(&ask(&["-user-agent=x", "-rpc-header=User-Agent: mine"]), "user-agent"), ["x"]);
+}
+
+#[test]
+fn a_user_agent_that_cannot_be_sent_is_refused() {
+    for (agent, shown) in
+        [("a\nb", "a\\nb"), ("a\rb", "a\\rb"), ("a\tb", "a\\tb"), ("\u{7f}", "\\u{7f}"), ("\u{e9}", "\u{e9}")]
+    {
+        let cause = "the value may have printable ASCII characters only (others: in a name-bin header)";
+        let ran = Probe::new([NOWHERE, "-user-agent", agent]).run();
+        ran.expect_error(1, &format!("error: -user-agent={shown}: {cause}"));
+    }
+}
+
+#[test]
+fn metadata_is_read_as_in_the_go_tool() {
+    let table: [(&[&str], &str, &[&str]); 16] = [
+        (&["a: b"], "a", &["b"]),
+        (&["a:b"], "a", &["b"]),
+        (&["a:   b"], "a", &["b"]),
+        (&["a:\t b"], "a", &["b"]),
+        // Only the left is trimmed.
+        (&["a: b  "], "a", &["b  "]),
+        (&["a:"], "a", &[""]),
+        (&["a:   "], "a", &[""]),
+        (&["a: b: c:d"], "a", &["b: c:d"]),
+        (&["a:: b"], "a", &[": b"]),
+        (&["Authorization: Bearer XyZ"], "authorization", &["Bearer XyZ"]),
+        (&["X-UPPER-Case: V"], "x-upper-case", &["V"]),
+        (&["a_b.c-1: d"], "a_b.c-1", &["d"]),
+        (&["a: 1", "b: 2", "a: 3"], "a", &["1", "3"]),
+        (&["a: 1", "A: 1"], "a", &["1", "1"]),
+        (&["grpc-foo: bar"], "grpc-foo", &["bar"]),
+        (&["a: !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ x"], "a", &["!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ x"]),
+    ];
+    for (given, name, expected) in table {
+        let flags: Vec<String> = given.iter().map(|header| format!("-rpc-header={header}")).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        assert_eq!(values(&ask(&flags), name), expected, "{given:?}");
+    }
+}
+
+/// The raw bytes are given, and the probe encodes them: base64 without padding.
+#[test]
+fn binary_metadata_is_encoded() {
+    for (given, name, expected) in [
+        ("x-bin: a", "x-bin", "YQ"),
+        ("x-bin: ab", "x-bin", "YWI"),
+        ("x-bin: abc", "x-bin", "YWJj"),
+        ("x-bin: abcd", "x-bin", "YWJjZA"),
+        ("X-Trace-BIN: abc", "x-trace-bin", "YWJj"),
+        ("x-bin:  \tabc ", "x-bin", "YWJjIA"),
+        ("x-bin: \u{e9}", "x-bin", "w6k"),
+        ("x-bin: a\nb", "x-bin", "YQpi"),
+        ("x-bin: >>>???", "x-bin", "Pj4+Pz8/"),
+        // It is not for the probe to guess that this is base64 already.
+        ("x-bin: YQ==", "x-bin", "WVE9PQ"),
+        ("x-bin:", "x-bin", ""),
+    ] {
+        assert_eq!(values(&ask(&["-rpc-header", given]), name), [expected], "{given:?}");
+    }
+}
+
+#[test]
+fn metadata_that_grpc_sets_itself_is_dropped() {
+    for name in [
+        "user-agent",
+        "content-type",
+        "te",
+        "grpc-timeout",
+        "grpc-encoding",
+        "grpc-message",
+        "grpc-message-type",
+        "grpc-status",
+    ] {
+        let upper = name.to_uppercase();
+        for name in [name, upper.as_str()] {
+            assert_eq!(headers(&ask(&[&format!("-rpc-header={name}: x")])), owned(&PLAIN), "{name}");
+        }
+    }
+}
+
+#[test]
+fn metadata_that_can_never_be_sent_is_refused() {
+    let colon = "a colon is missing; write 'name: value'";
+    let no_name = "the name before the colon is missing";
+    let name = "the name may have letters, digits, \"-\", \"_\" and \".\" only";
+    let value = "the value may have printable ASCII characters only (others: in a name-bin header)";
+    for (header, cause) in [
+        ("x", colon),
+        ("authorization", colon),
+        ("authorization Bearer x", colon),
+        ("a=b", colon),
+        (" ", colon),
+        (":", no_name),
+        (": x", no_name),
+        (":path: /x", no_name),
+        (" : x", name),
+        (" a: x", name),
+        ("a : x", name),
+        ("a b: x", name),
+        ("a\n: x", name),
+        ("a\r\nb: x", name),
+        ("a\u{1b}: x", name),
+        ("a/b: x", name),
+        ("a@b: x", name),
+        ("a\"b: x", name),
+        ("\u{e9}: x", name),
+        // The Kelvin sign, which some ways of lower-casing make an ASCII letter of.
+        ("\u{212a}ey: x", name),
+        ("a b-bin: x", name),
+        ("a: b\nc", value),
+        ("a: b\r\nc: d", value),
+        ("a: b\rc", value),
+        ("a: b\tc", value),
+        ("a: \u{1b}[31m", value),
+        ("a: \u{7f}", value),
+        ("a: caf\u{e9}", value),
+        ("a: \u{202e}", value),
+        ("a: x\u{a0}", value),
+        ("connection: close", "connection does not exist in HTTP/2"),
+        ("Keep-Alive: x", "keep-alive does not exist in HTTP/2"),
+        ("proxy-connection: x", "proxy-connection does not exist in HTTP/2"),
+        ("transfer-encoding: chunked", "transfer-encoding does not exist in HTTP/2"),
+        ("upgrade: h2c", "upgrade does not exist in HTTP/2"),
+    ] {
+        for flags in [vec!["-exit-codes=docker"], vec!["-exit-codes=detailed"], vec!["-rpc-header=good: one"]] {
+            let ran = Probe::new([&[NOWHERE, "-rpc-header", header], &flags[..]].concat()).run();
+            ran.expect_error(1, &format!("error: -rpc-header: {cause}"));
+        }
+    }
+    Probe::new([NOWHERE, "-rpc-header=x", "-output=json"]).run().expect_kind(1, "usage", "usage");
+}
+
+#[test]
+fn nothing_is_compressed_unless_asked_for() {
+    for flags in [&[][..], &["-gzip=false"], &["-service=up"]] {
+        let request = ask(flags);
+        assert!(request.headers().keys().all(|name| !name.as_str().contains("encoding")), "{request:?}");
+        assert_eq!(request.body()[0], 0, "{request:?}");
+    }
+}
+
+#[test]
+fn gzip_is_told_and_used() {
+    let request = ask(&["-gzip", "-service=up"]);
+    assert_eq!(values(&request, "grpc-encoding"), ["gzip"]);
+    let [accepted] = values(&request, "grpc-accept-encoding").try_into().expect("one list");
+    assert!(accepted.split(',').any(|encoding| encoding.trim() == "gzip"), "{accepted}");
+    // The flag of a compressed message, its length, and gzip's magic number.
+    let body = request.body();
+    assert_eq!((body[0], &body[5..7]), (1, &[0x1f, 0x8b][..]), "{body:?}");
+
+    let server = server::gzip();
+    Probe::new([&server.addr(), "-gzip"]).run().expect_healthy();
+    Probe::new([&server.addr(), "-gzip", "-service=up"]).run().expect_healthy();
+    let down = "service unhealthy (responded with \"NOT_SERVING\")\n";
+    Probe::new([&server.addr(), "-gzip", "-service=down"]).run().expect(1, down, "");
+    Probe::new([server.addr()]).run().expect_healthy();
+}
+
+#[test]
+fn a_server_without_gzip_says_so() {
+    let server = server::plaintext();
+    let ran = Probe::new([&server.addr(), "-gzip", "-exit-codes=detailed"]).run();
+    let message = format!(
+        "error: health check of {} failed: UNIMPLEMENTED: Content is compressed with `gzip` which isn't supported\n\
+         hint: this server does not offer the health service, or does not understand -gzip\n",
+        server.address
+    );
+    ran.expect(3, "", &message);
+}
+
+#[test]
+fn metadata_may_be_as_long_as_an_argument() {
+    let value = "v".repeat(120_000);
+    let request = ask(&["-rpc-header", &format!("x-long: {value}")]);
+    assert_eq!(values(&request, "x-long"), [value]);
+}
+
+/// Real servers have limits, and the answer must tell which they are.
+#[test]
+fn metadata_too_long_for_the_server_is_a_failed_rpc() {
+    let server = server::plaintext();
+    let header = format!("x-long: {}", "s3cret".repeat(20_000));
+    let ran = Probe::new([&server.addr(), "-rpc-header", &header, "-exit-codes=detailed"]).run();
+    let begins = format!("error: health check of {} failed: ", server.address);
+    assert!(ran.code == Some(3) && ran.stdout.is_empty() && ran.stderr.starts_with(&begins), "{ran}");
+    assert!(!ran.stderr.contains("s3cret"), "{ran}");
+    let json = Probe::new([&server.addr(), "-rpc-header", &header, "-output=json"]).run();
+    assert_eq!(json.json()["error"]["phase"], "rpc", "{json}");
+}
+
+#[test]
+fn metadata_may_be_plenty() {
+    let flags: Vec<String> = (0..1000).map(|number| format!("-rpc-header=x-{number}: {number}")).collect();
+    let request = ask(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    for number in 0..1000 {
+        assert_eq!(values(&request, &format!("x-{number}")), [number.to_string()]);
+    }
+}
+
+/// Metadata whose names tell that nobody may read it, and how the base64 of a binary one would look.
+const SECRETS: [&str; 8] = [
+    "authorization: Bearer s3cret",
+    "Cookie: s3cret",
+    "x-trace-bin: s3cret",
+    "x-api-key: s3cret",
+    "KEYID: s3cret",
+    "my-token-x: s3cret",
+    "client-secret: s3cret",
+    "Secret: s3cret",
+];
+const ENCODED: &str = "czNjcmV0";
+
+#[track_caller]
+fn expect_no_secret(ran: &Ran) {
+    for stream in [&ran.stdout, &ran.stderr] {
+        assert!(!stream.contains("s3cret") && !stream.contains(ENCODED), "{ran}");
+    }
+}
+
+#[test]
+fn secrets_are_not_told_by_a_talkative_probe() {
+    let server = server::plaintext();
+    let secrets: Vec<String> = SECRETS.iter().map(|header| format!("-rpc-header={header}")).collect();
+    for addr in [server.addr(), NOWHERE.to_owned()] {
+        for service in ["up", "down", "missing"] {
+            for output in ["text", "json"] {
+                let flags = [addr.clone(), "-v".into(), format!("-service={service}"), format!("-output={output}")];
+                let ran = Probe::new(flags.iter().chain(&secrets)).run();
+                expect_no_secret(&ran);
+                assert_eq!(ran.stderr.matches("***").count(), SECRETS.len(), "{ran}");
+            }
+        }
+    }
+    let ran = Probe::new([&server.addr(), "-v", "-rpc-header=x-plain: visible"]).run();
+    assert!(ran.stderr.contains("x-plain: visible"), "{ran}");
+}
+
+#[test]
+fn secrets_are_not_told_by_errors() {
+    for words in [
+        // Something else is wrong.
+        &["-rpc-header=authorization: Bearer s3cret", "-tls-no-verify"][..],
+        &["-rpc-header=authorization: Bearer s3cret", "-rpc-header=x"],
+        &["-rpc-header=authorization: Bearer s3cret", "-nonsense"],
+        // The header itself is.
+        &["-rpc-header=authorization Bearer s3cret"],
+        &["-rpc-header=authorization: s3cret\n"],
+        &["-rpc-header=author ization: s3cret"],
+        &["-rpc-header=: s3cret"],
+        &["-rpc-header=s3cret"],
+        &["-rpc-header=connection: s3cret"],
+        // The flag is.
+        &["-rpc-heade=authorization: Bearer s3cret"],
+        &["-rpc-heade", "authorization: Bearer s3cret"],
+        &["-rpc-headers=s3cret"],
+    ] {
+        for output in ["-output=text", "-output=json"] {
+            let ran = Probe::new([&[NOWHERE, "-v", output], words].concat()).run();
+            assert_eq!(ran.code, Some(1), "{ran}");
+            expect_no_secret(&ran);
+        }
+    }
+}
+
+/// The shell then makes words of the secret that look like addresses.
+#[test]
+fn secrets_are_not_told_when_the_quotes_are_missing() {
+    let ran = Probe::new([NOWHERE, "-rpc-header", "authorization:", "Bearer", "s3cret"]).run();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
+    expect_no_secret(&ran);
+}
+
+#[test]
+fn secrets_are_not_told_when_there_is_a_dash_too_many() {
+    let ran = Probe::new([NOWHERE, "---rpc-header=authorization: Bearer s3cret"]).run();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
+    expect_no_secret(&ran);
+}
+
+#[test]
+fn secrets_are_not_told_when_they_are_not_utf8() {
+    for words in [
+        &[&b"-rpc-header=authorization: Bearer s3cret\xff"[..]][..],
+        &[b"--rpc-header=x-bin: s3cret\xff"],
+        &[b"-rpc-header", b"authorization: Bearer s3cret\xff"],
+    ] {
+        let words = words.iter().map(|word| OsString::from_vec(word.to_vec()));
+        let ran = Probe::new([OsString::from(NOWHERE)].into_iter().chain(words)).run();
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
+        expect_no_secret(&ran);
+    }
+}
+
+#[test]
+fn secrets_of_the_environment_are_not_told() {
+    for value in ["authorization: Bearer s3cret", "authorization Bearer s3cret", "a: b\nauthorization: s3cret\u{e9}"] {
+        for output in ["-output=text", "-output=json"] {
+            let ran = Probe::new([NOWHERE, "-v", output]).env("GRPC_HEALTH_PROBE_RPC_HEADER", value).run();
+            assert_eq!(ran.code, Some(1), "{ran}");
+            expect_no_secret(&ran);
+        }
+    }
+}
