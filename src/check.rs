@@ -18,7 +18,7 @@ use crate::{
     guard::{Guard, MAX_MESSAGE},
     http2::Connection,
     journal::Journal,
-    outcome::{Failure, Kind, Phase},
+    outcome::{Failure, Kind, Phase, status_name},
 };
 
 /// What the server answered, or why it did not.
@@ -35,8 +35,11 @@ pub(crate) async fn check_all(
     let checks = config.services.iter().map(|service| check(connection, config, service, deadline));
     let answers = all(checks.collect()).await;
     journal.end(Phase::Rpc, begun, || {
-        let healthy = answers.iter().filter(|answer| answer.is_ok()).count();
-        format!("{healthy} of {} answered", answers.len())
+        let told = answers.iter().map(|answer| match answer {
+            Ok(status) => status_name(*status),
+            Err(failure) => failure.kind.name().to_owned(),
+        });
+        told.collect::<Vec<_>>().join(", ")
     });
     answers
 }

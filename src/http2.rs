@@ -71,7 +71,7 @@ impl Connection {
         };
         let started = deadline.bound(start).await;
         if let Ok((Some(requests), Opening::Settings)) = started {
-            journal.end(Phase::Http2, begun, || "the server's SETTINGS came".to_owned());
+            journal.end(Phase::Http2, begun, || format!("SETTINGS {}", witness.seen().settings()));
             return Ok(Self { requests, witness });
         }
         let late = started.is_err().then_some(deadline);

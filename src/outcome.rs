@@ -245,6 +245,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A status by its name in the protocol, or its number where it has none.
+pub(crate) fn status_name(status: i32) -> String {
+    ServingStatus::try_from(status).map_or_else(|_| status.to_string(), |known| known.as_str_name().to_owned())
+}
+
 /// What the check of one service came to.
 #[derive(Debug)]
 pub(crate) struct Verdict {
@@ -261,9 +266,8 @@ impl Verdict {
             Ok(status) => status,
             Err(failure) => return Self { status: None, failure: Some(failure) },
         };
-        let known = ServingStatus::try_from(status);
-        let name = known.map_or_else(|_| status.to_string(), |known| known.as_str_name().to_owned());
-        let kind = match known {
+        let name = status_name(status);
+        let kind = match ServingStatus::try_from(status) {
             Ok(ServingStatus::Serving) => return Self { status: Some(name), failure: None },
             Ok(ServingStatus::NotServing) => Kind::NotServing,
             Ok(ServingStatus::Unknown) => Kind::StatusUnknown,

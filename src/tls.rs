@@ -35,6 +35,8 @@ use crate::{
     wire::{End, Opening, Watched, Witness},
 };
 
+/// A certificate with less than these seconds left, 14 days, is pointed out.
+const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
 
@@ -303,13 +305,19 @@ impl Client {
     fn tell(session: &Session) -> String {
         let mut text = format!("{} {}", session.version, session.cipher);
         if let Some(certificate) = session.certificate.as_ref().and_then(describe) {
+            let now = UnixTime::now();
             text += &format!(
-                ", certificate of {} from {} for {} until {}",
+                ", certificate of {} for {}, issued by {}, until {}",
                 certificate.subject,
-                certificate.issuer,
                 certificate.names.join(", "),
+                certificate.issuer,
                 date_time(certificate.not_after)
             );
+            if certificate.not_after < now {
+                text += &format!(": EXPIRED {} ago", span(certificate.not_after, now));
+            } else if certificate.not_after.as_secs() - now.as_secs() < EXPIRES_SOON {
+                text += &format!(": EXPIRES IN {}", span(now, certificate.not_after));
+            }
         }
         text
     }

@@ -69,6 +69,29 @@ impl Seen {
         self.end.as_ref()
     }
 
+    /// The parameters of a SETTINGS frame that came first, as far as it was kept.
+    pub(crate) fn settings(&self) -> String {
+        const NAMES: [&str; 6] = [
+            "header_table_size",
+            "enable_push",
+            "max_concurrent_streams",
+            "initial_window_size",
+            "max_frame_size",
+            "max_header_list_size",
+        ];
+        let [_, a, b, _, _, _, _, _, _, payload @ ..] = self.head.as_slice() else { return String::new() };
+        let length = payload.len().min(usize::from(u16::from_be_bytes([*a, *b])));
+        let parameters = payload[..length].chunks_exact(6).map(|parameter| {
+            let id = u16::from_be_bytes([parameter[0], parameter[1]]);
+            let value = u32::from_be_bytes([parameter[2], parameter[3], parameter[4], parameter[5]]);
+            match NAMES.get(usize::from(id).wrapping_sub(1)) {
+                Some(name) => format!("{name}={value}"),
+                None => format!("{id:#x}={value}"),
+            }
+        });
+        parameters.collect::<Vec<_>>().join(" ")
+    }
+
     /// Recognises the first bytes.
     pub(crate) fn opening(&self) -> Opening {
         let head = self.head.as_slice();

@@ -1,7 +1,8 @@
 //! Peers that are not healthy gRPC servers, or are so in an odd way: what each does, and what the probe must call it.
 //!
 //! A row is a test: what the peer does on each connection, and the phase and kind that come out, or `healthy`. Every
-//! row is also held against the rules that hold for all: no hang, no panic, no more than 4096 bytes, nothing raw.
+//! row is also held against the rules that hold for all: no hang, no panic, no more memory than 16 MiB, no more output than
+//! 4096 bytes, nothing raw.
 
 use std::time::Instant;
 
@@ -31,7 +32,8 @@ fn check(flags: &[&str], expected: &Expected, script: impl Fn(&mut Connection, u
     let start = Instant::now();
     let addr = peer.addr();
     let arguments = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], flags].concat();
-    let ran = Probe::new(arguments).run();
+    // All that it may map is bounded, and so all that it may hold: an allocation past that would abort.
+    let ran = Probe::wrapped(&["prlimit", "--as=16777216"], arguments).run();
     // Both time-outs, and a busy machine's slack: far below a hang.
     assert!(start.elapsed().as_secs() < 15, "{ran}took {:?}", start.elapsed());
     match expected {

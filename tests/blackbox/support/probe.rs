@@ -16,6 +16,9 @@ use serde_json::Value;
 /// Far above every deadline in the tests: what takes longer hangs.
 const HANGS: Duration = Duration::from_secs(30);
 
+/// How much of a command line is shown where a test fails.
+const SHOWN: usize = 1000;
+
 /// A command line that is being written.
 pub struct Probe {
     command: Command,
@@ -61,7 +64,8 @@ impl Probe {
     }
 
     pub fn start(mut self) -> Running {
-        let shown = format!("{:?}", self.command);
+        // Some tests give long arguments, which nobody wants to see in full.
+        let shown: String = format!("{:?}", self.command).chars().take(SHOWN).collect();
         let child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         Running { shown, child }
     }
