@@ -14,6 +14,8 @@ mod journal;
 mod outcome;
 mod pem;
 mod probe;
+#[cfg(test)]
+mod properties;
 mod report;
 mod signals;
 mod target;

@@ -57,6 +57,12 @@ impl PemFile {
         }
     }
 
+    /// A file of this content.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of(content: &[u8]) -> Self {
+        Self { name: "-flag=path".to_owned(), path: "path".to_owned(), content: content.to_vec() }
+    }
+
     /// All certificates of the file that can be read, and how many could not.
     ///
     /// # Errors

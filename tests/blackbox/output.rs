@@ -1,6 +1,6 @@
 //! What the probe prints and where, as text and as JSON, and that it never prints too much or anything raw.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, os::unix::net::UnixListener, thread};
 
 use rustls::{
     SupportedProtocolVersion,
@@ -473,7 +473,7 @@ fn long_arguments_do_not_print_too_much_and_still_tell_what_is_wrong() {
         (vec![NOWHERE.into(), format!("-rpc-timeout={long}")], "not a duration"),
         (vec![NOWHERE.into(), format!("-rpc-timeout={}", "1".repeat(100_000))], "a unit is missing"),
         (vec![NOWHERE.into(), format!("-tls={long}")], "not a boolean"),
-        (vec![NOWHERE.into(), format!("-output={long}")], "neither text nor json"),
+        (vec![NOWHERE.into(), format!("-exit-codes={long}")], "neither docker nor detailed"),
         (vec![NOWHERE.into(), format!("-user-agent={long}\u{e9}")], "printable ASCII characters only"),
         (vec![NOWHERE.into(), format!("-{long}")], "unknown flag -xxx"),
         (vec![NOWHERE.into(), long.clone()], "the address is given twice"),
@@ -526,12 +526,25 @@ fn a_talkative_probe_stays_within_the_limit() {
     expect_within_limit(&ran);
 }
 
+/// A server that hangs up on everyone is tried again and again, and each time is told.
 #[test]
 fn a_talkative_probe_that_tries_often_stays_within_the_limit() {
-    // A server that comes up and goes down again, some hundred times.
-    let peer = Peer::new(|_, _| ());
-    let ran = Probe::new([&peer.addr(), "-v", "-connect-timeout=8s"]).run();
-    assert_eq!(ran.code, Some(1), "{ran}");
+    let files = Files::new();
+    let directory = files.path("").display().to_string();
+    let path = format!("{directory}{}", "x".repeat(107 - directory.len()));
+    let listener = UnixListener::bind(&path).expect("the directory is ours");
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let long = "x".repeat(2000);
+    let flags = [
+        "-v".to_owned(),
+        "-connect-timeout=1500ms".to_owned(),
+        format!("-addr=unix:{path}"),
+        format!("-service={long}"),
+        format!("-rpc-header=a: {long}"),
+    ];
+    let ran = Probe::new(&flags).run();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
+    assert!(ran.stderr.contains("\nerror: no HTTP/2 from unix:"), "{ran}");
     expect_within_limit(&ran);
 }
 

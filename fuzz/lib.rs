@@ -1,0 +1,40 @@
+//! The probe's modules as a library for the fuzz targets, and what must hold of them whatever the input.
+#![allow(dead_code, missing_docs)]
+
+#[path = "../src/certificate.rs"]
+mod certificate;
+#[path = "../src/check.rs"]
+mod check;
+#[path = "../src/cli.rs"]
+mod cli;
+#[path = "../src/config.rs"]
+mod config;
+#[path = "../src/connect.rs"]
+mod connect;
+#[path = "../src/deadline.rs"]
+mod deadline;
+#[path = "../src/goflag.rs"]
+mod goflag;
+#[path = "../src/guard.rs"]
+mod guard;
+#[path = "../src/http2.rs"]
+mod http2;
+#[path = "../src/journal.rs"]
+mod journal;
+#[path = "../src/outcome.rs"]
+mod outcome;
+#[path = "../src/pem.rs"]
+mod pem;
+#[path = "../src/report.rs"]
+mod report;
+#[path = "../src/target.rs"]
+mod target;
+#[path = "../src/text.rs"]
+mod text;
+#[path = "../src/tls.rs"]
+mod tls;
+#[path = "../src/wire.rs"]
+mod wire;
+
+#[path = "../src/properties.rs"]
+pub mod properties;

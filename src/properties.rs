@@ -1,0 +1,316 @@
+//! What must hold of the program whatever it is given. The fuzz targets (`fuzz/`) run these on bytes that libFuzzer
+//! finds, the tests below on bytes that proptest makes.
+
+use std::ffi::OsString;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime,
+    time::Instant,
+};
+
+use crate::{
+    check::check_all,
+    cli::{self, Arguments, Request},
+    config::{Config, Style},
+    deadline::Deadline,
+    goflag::{format_duration, parse_duration},
+    http2::Connection,
+    journal::Journal,
+    outcome::{Kind, Verdict},
+    pem::PemFile,
+    target,
+    text::printable,
+};
+
+/// Arguments, one on each line, are understood or refused as usage; a duration that is understood is written so that
+/// it is understood again.
+pub fn arguments(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(nanos) = parse_duration(&text)
+        && let Ok(nanos) = u64::try_from(nanos)
+    {
+        let written = format_duration(std::time::Duration::from_nanos(nanos));
+        assert_eq!(parse_duration(&written).ok(), i64::try_from(nanos).ok(), "{text:?} as {written:?}");
+    }
+    let failure = match cli::parse(text.lines().map(OsString::from)) {
+        Ok(Request::Print(_)) => return,
+        Ok(Request::Probe(arguments)) => match understand(&arguments) {
+            Ok(()) => return,
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    assert_eq!(failure.kind, Kind::Usage);
+    let shown = printable(&failure.message, 1000);
+    assert!(!shown.contains(char::is_control) && shown.len() < 1100);
+}
+
+fn understand(arguments: &Arguments) -> Result<(), crate::outcome::Failure> {
+    Style::new(arguments)?;
+    Config::new(arguments)?.tell();
+    Ok(())
+}
+
+/// A target is understood or refused; its authority can be sent and its server name is not empty.
+pub fn target(bytes: &[u8]) {
+    if let Ok(target) = target::parse(&String::from_utf8_lossy(bytes)) {
+        assert!(target.authority.parse::<http::uri::Authority>().is_ok(), "{target:?}");
+        assert!(!target.server_name().is_empty(), "{target:?}");
+    }
+}
+
+/// A PEM file is read or refused, each in the words of its kind.
+pub fn pem(bytes: &[u8]) {
+    let file = PemFile::of(bytes);
+    match file.certificates() {
+        Ok((certificates, _)) => {
+            assert!(!certificates.is_empty());
+            for certificate in &certificates {
+                crate::certificate::describe(certificate);
+            }
+        }
+        Err(failure) => assert_eq!(failure.kind, Kind::CertificateInvalid),
+    }
+    if let Err(failure) = file.private_key() {
+        assert!(matches!(failure.kind, Kind::KeyInvalid | Kind::KeyEncrypted));
+    }
+}
+
+/// Whatever a server sends, the probe ends within its deadlines, and is healthy only if the bytes can be a whole answer.
+pub fn answer(bytes: &[u8]) {
+    if is_healthy(bytes) {
+        assert!(can_be_healthy(bytes), "healthy by {bytes:02x?}");
+    }
+}
+
+/// Probes a server that sends these bytes, in memory, on a clock that does not wait.
+fn is_healthy(bytes: &[u8]) -> bool {
+    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime can be made").block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let bytes = bytes.to_vec();
+        tokio::spawn(async move {
+            // The answer waits for the preface and for the request, as a server's would.
+            let mut received = vec![0; 24];
+            let _ = theirs.read_exact(&mut received).await;
+            let settings = bytes.get(..first_frame(&bytes)).unwrap_or(&bytes);
+            let _ = theirs.write_all(settings).await;
+            let mut more = [0; 4096];
+            while let Ok(count @ 1..) = theirs.read(&mut more).await {
+                received.extend_from_slice(&more[..count]);
+                if received.windows(6).any(|window| window == [0, 1, 0, 0, 0, 1]) {
+                    break;
+                }
+            }
+            let _ = theirs.write_all(&bytes[settings.len()..]).await;
+            let _ = theirs.shutdown().await;
+            let _ = theirs.read_to_end(&mut received).await;
+        });
+        let Ok(Request::Probe(arguments)) = cli::parse(["-addr=:1", "-gzip"].map(OsString::from)) else {
+            unreachable!("these are valid arguments")
+        };
+        let config = Config::new(&arguments).expect("these are valid arguments");
+        let journal = Journal::new(false);
+        let start = Instant::now();
+        let deadline = Deadline::new(start, config.connect_timeout);
+        let Ok(connection) = Connection::open(Box::new(ours), &config, None, deadline, &journal).await else {
+            return false;
+        };
+        let deadline = Deadline::new(Instant::now(), config.rpc_timeout);
+        let answers = check_all(&connection, &config, deadline, &journal).await;
+        connection.close().await;
+        assert!(start.elapsed() <= config.connect_timeout + config.rpc_timeout + std::time::Duration::from_millis(100));
+        answers.into_iter().map(Verdict::of).all(|verdict| verdict.failure.is_none())
+    })
+}
+
+/// How long the first frame is.
+fn first_frame(bytes: &[u8]) -> usize {
+    match bytes {
+        [a, b, c, ..] => 9 + u32::from_be_bytes([0, *a, *b, *c]) as usize,
+        _ => bytes.len(),
+    }
+}
+
+/// Whether these bytes are frames that begin with SETTINGS and have, on stream 1, headers, data, and headers that end
+/// it, in this order: what every whole answer has.
+fn can_be_healthy(bytes: &[u8]) -> bool {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+
+    let mut rest = bytes;
+    let mut steps = [(SETTINGS, false), (HEADERS, false), (DATA, false), (HEADERS, true)].into_iter().peekable();
+    while let [_, _, _, kind, flags, _, _, _, stream, ..] = *rest {
+        let (wanted, ends) = *steps.peek().expect("it is not over");
+        let is_ours = wanted == SETTINGS || stream == 1;
+        if kind == wanted && is_ours && (!ends || flags & END_STREAM != 0) {
+            steps.next();
+            if steps.peek().is_none() {
+                return true;
+            }
+        }
+        rest = rest.get(first_frame(rest)..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// Words that arguments are made of.
+    const WORDS: &[&str] = &[
+        "-",
+        "--",
+        "=",
+        "addr",
+        "-addr=",
+        "tls",
+        "-tls",
+        "service",
+        "rpc-header",
+        "a: b",
+        ":1",
+        "localhost:50051",
+        "-v",
+        "unix:/x",
+        "true",
+        "0",
+        "1s",
+        "1h2m",
+        ".5",
+        "µs",
+        "-connect-timeout",
+        "9223372036854775807ns",
+        "\u{202e}",
+        "\0",
+        "x-bin: \u{1}",
+        "[::1]:2",
+        "exit-codes",
+        "detailed",
+        "\n",
+        "\n",
+        "\n",
+        "timeout",
+        "%",
+        "é",
+        "dns:///",
+        "http://",
+        "ipv6:",
+        "-q=",
+        "tls-server-name=",
+        "tls-no-verify",
+    ];
+
+    /// Frames that answers are made of, some of them wrong.
+    fn pieces() -> Vec<Vec<u8>> {
+        let frame = |kind: u8, flags: u8, payload: &[u8]| {
+            let length = u8::try_from(payload.len()).expect("small");
+            [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
+        };
+        let literal = |name: &str, value: &str| {
+            let length = |text: &str| u8::try_from(text.len()).expect("short");
+            [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+        };
+        let head = [&[0x88][..], &literal("content-type", "application/grpc")].concat();
+        let ok = literal("grpc-status", "0");
+        vec![
+            frame(1, 4, &head),
+            frame(1, 5, &head),
+            frame(1, 4, &[&head[..], &ok].concat()),
+            frame(1, 5, &[&head[..], &ok].concat()),
+            frame(0, 0, &[0, 0, 0, 0, 2, 8, 1]),
+            frame(0, 1, &[0, 0, 0, 0, 2, 8, 1]),
+            frame(0, 0, &[0, 0, 0, 0, 2, 8, 2]),
+            frame(0, 0, &[0, 0, 0]),
+            frame(0, 0, &[0, 2, 8, 1]),
+            frame(0, 0, &[1, 0, 0, 0, 2, 8, 1]),
+            frame(0, 0, &[]),
+            frame(0, 1, &[]),
+            frame(1, 5, &ok),
+            frame(1, 4, &ok),
+            frame(1, 5, &literal("grpc-status", "14")),
+            frame(1, 5, &[&ok[..], &ok].concat()),
+            frame(1, 5, &[&ok[..], &literal("grpc-status-details-bin", "?")].concat()),
+            frame(1, 5, &literal("x", "y")),
+            frame(3, 0, &[0, 0, 0, 0]),
+            frame(3, 0, &[0, 0, 0, 8]),
+            vec![0, 0, 0, 4, 0, 0, 0, 0, 0],
+            vec![0, 0, 0, 4, 1, 0, 0, 0, 0],
+            vec![0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+            vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            vec![0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        ]
+    }
+
+    /// The one order of pieces that is healthy: headers, SERVING, trailers.
+    fn whole() -> Vec<u8> {
+        let pieces = pieces();
+        [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &pieces[0], &pieces[4], &pieces[12]].concat()
+    }
+
+    #[test]
+    fn a_whole_answer_is_healthy_and_no_part_of_it() {
+        let whole = whole();
+        assert!(is_healthy(&whole) && can_be_healthy(&whole));
+        for length in 0..whole.len() {
+            assert!(!is_healthy(&whole[..length]), "cut to {length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arguments_made_of_words(words in vec(select(WORDS), 0..12)) {
+            arguments(words.concat().as_bytes());
+        }
+
+        #[test]
+        fn arguments_made_of_anything(text in ".{0,80}") {
+            arguments(text.as_bytes());
+        }
+
+        #[test]
+        fn targets_made_of_words(words in vec(select(WORDS), 0..6)) {
+            target(words.concat().as_bytes());
+        }
+
+        #[test]
+        fn targets_made_of_anything(text in ".{0,80}") {
+            target(text.as_bytes());
+        }
+
+        #[test]
+        fn files_made_of_anything(bytes in vec(any::<u8>(), 0..200), label in "[A-Z ]{0,20}") {
+            pem(&bytes);
+            let body = String::from_utf8_lossy(&bytes).into_owned();
+            for label in [label.as_str(), "CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY"] {
+                pem(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").as_bytes());
+            }
+        }
+
+        /// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.
+        #[test]
+        fn answers_made_of_frames(order in vec(select(pieces()), 0..8)) {
+            answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &order.concat()].concat());
+        }
+
+        /// A healthy answer with one byte changed is healthy only by chance that the rules allow.
+        #[test]
+        fn answers_with_a_byte_changed(position in 0usize..200, value: u8) {
+            let mut bytes = whole();
+            let position = position % bytes.len();
+            bytes[position] = value;
+            answer(&bytes);
+        }
+
+        #[test]
+        fn answers_made_of_anything(bytes in vec(any::<u8>(), 0..200)) {
+            answer(&bytes);
+        }
+    }
+}
