@@ -19,6 +19,7 @@ use crate::{
     http2::Connection,
     journal::Journal,
     outcome::{Failure, Kind, Phase, status_name},
+    text::shown,
 };
 
 /// What the server answered, or why it did not.
@@ -78,10 +79,7 @@ fn origin(config: &Config) -> Uri {
 
 /// The RPC time-out as the user gave it, or what `-timeout` has left of it.
 fn grpc_timeout(config: &Config, deadline: Deadline) -> Duration {
-    match config.timeout {
-        Some(_) => config.rpc_timeout.min(deadline.remaining()),
-        None => config.rpc_timeout,
-    }
+    if deadline.is_from(config.rpc_timeout) { config.rpc_timeout } else { deadline.remaining() }
 }
 
 /// Whatever the server did is told by the guard; what remains is a message that tonic could not decode.
@@ -97,7 +95,8 @@ fn failure(config: &Config, service: &str, status: &Status, deadline: Deadline) 
     failure.message = format!("health check of {} failed: {}", config.address, failure.message);
     if failure.kind == Kind::ServiceUnknown && !service.is_empty() {
         return failure.hint(format!(
-            "the server does not know the service {service:?}; is that its full name (package.Service)?"
+            "the server does not know the service \"{}\"; is that its full name (package.Service)?",
+            shown(service)
         ));
     }
     failure

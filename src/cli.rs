@@ -11,6 +11,7 @@ use clap::{
 use crate::{
     goflag,
     outcome::{Failure, Kind},
+    text::shown,
 };
 
 /// The variable of a flag is this and the flag's name in upper snake case.
@@ -57,38 +58,66 @@ pub(crate) struct Arguments {
     pub(crate) verbose: Option<Given>,
 }
 
+/// What no flag allows.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) failure: Failure,
+    /// Whether it is to be told in JSON, as far as the rest of the command line tells.
+    pub(crate) json: bool,
+}
+
 /// Reads the command line (without the program's name) and the environment.
 ///
 /// # Errors
 /// What no flag allows, named as the user wrote it. What the values mean is for `config` to judge.
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Failure> {
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
     let usage = |message: String| Failure::new(Kind::Usage, message).hint("-help lists all flags");
-    let mut text = Vec::new();
-    for word in words {
-        text.push(word.into_string().map_err(|word| usage(format!("the argument {} is not UTF-8", word.display())))?);
-    }
     let command = command();
-    let words = goflag::normalise(text, &command).map_err(|error| usage(error.to_string()))?;
-    let mut matches = command.try_get_matches_from(words).map_err(|error| usage(explain(&error)))?;
+    let mut not_text = None;
+    let words = words.into_iter().enumerate().map(|(index, word)| {
+        word.into_string().unwrap_or_else(|_| {
+            // Not shown: it may be a secret.
+            not_text = Some(format!("argument {} is not UTF-8", index + 1));
+            String::new()
+        })
+    });
+    let (normalised, error) = goflag::normalise(words.collect::<Vec<_>>(), &command);
+    let json = asks_for_json(&normalised);
+    let refuse = |failure| Refusal { failure, json };
+    if let Some(message) = not_text.or(error.map(|error| error.to_string())) {
+        return Err(refuse(usage(message)));
+    }
+    let matches = command.try_get_matches_from(normalised);
+    let mut matches = matches.map_err(|error| refuse(usage(explain(&error))))?;
     if matches.get_flag("help") {
         return Ok(Request::Print(help()));
     }
     let version = matches.get_one::<String>("version").map_or(Ok(false), |text| goflag::parse_bool(text));
-    if version.map_err(|error| usage(format!("-version: {error}")))? {
+    if version.map_err(|error| refuse(usage(format!("-version: {error}"))))? {
         return Ok(Request::Print(format!("{}\n", env!("CARGO_PKG_VERSION"))));
     }
-    arguments(&mut matches).map(|arguments| Request::Probe(Box::new(arguments)))
+    arguments(&mut matches).map(|arguments| Request::Probe(Box::new(arguments))).map_err(refuse)
+}
+
+/// Whether a command line that may not be readable asks for JSON.
+fn asks_for_json(normalised: &[String]) -> bool {
+    let flags = normalised.iter().take_while(|word| *word != "--");
+    match flags.filter_map(|word| word.strip_prefix("--output=")).last() {
+        Some(output) => output == "json",
+        None => env::var_os(variable("output")).is_some_and(|output| output == "json"),
+    }
 }
 
 fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
+    let mut given = |flag: &str| -> Vec<Given> {
+        let given = matches.remove_many::<String>(flag).into_iter().flatten().filter(|text| !text.is_empty());
+        given.map(|text| Given { text, name: format!("-{flag}") }).collect()
+    };
+    let positional = given("address").pop();
     let mut all = |flag: &str| -> Result<Vec<Given>, Failure> {
-        let given: Vec<String> = matches.remove_many(flag).into_iter().flatten().collect();
-        let name = format!("-{flag}");
-        let given: Vec<Given> =
-            given.into_iter().filter(|text| !text.is_empty()).map(|text| Given { text, name: name.clone() }).collect();
+        let given = given(flag);
         if given.is_empty() { from_environment(flag) } else { Ok(given) }
     };
-    let positional = all("address")?.pop();
     let mut one = |flag: &str| all(flag).map(|mut given| given.pop());
     let addr = match (positional, one("addr")?) {
         (Some(_), Some(addr)) if addr.name == "-addr" => {
@@ -121,14 +150,6 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
     })
 }
 
-/// Whether the command line asks for JSON, as far as one that cannot be read tells.
-pub(crate) fn asks_for_json(words: &[OsString]) -> bool {
-    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
-    let flags = words.iter().map(|word| word.trim_start_matches('-'));
-    let glued = flags.clone().any(|flag| flag == "output=json");
-    glued || flags.zip(words.iter().skip(1)).any(|(flag, value)| flag == "output" && *value == "json")
-}
-
 /// The value of a flag's variable; of a repeatable one, a value on each line.
 fn from_environment(flag: &str) -> Result<Vec<Given>, Failure> {
     let name = variable(flag);
@@ -159,7 +180,7 @@ fn explain(error: &clap::Error) -> String {
     };
     let single_dash = |flag: &str| {
         let flag = flag.split(['=', ' ']).next().unwrap_or(flag);
-        flag.strip_prefix('-').filter(|flag| flag.starts_with('-')).unwrap_or(flag).to_owned()
+        shown(flag.strip_prefix('-').filter(|flag| flag.starts_with('-')).unwrap_or(flag))
     };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
@@ -169,7 +190,10 @@ fn explain(error: &clap::Error) -> String {
             }
             None => format!("unknown flag {}", single_dash(argument)),
         },
-        ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}: there is one address"),
+        // Not repeated: it may be the rest of a header that was not quoted.
+        ErrorKind::UnknownArgument => {
+            "an argument too many: there is one address (and values with blanks need quotes)".to_owned()
+        }
         ErrorKind::TooManyValues => format!("{} takes no value", single_dash(argument)),
         kind => format!("{}: {kind}", single_dash(argument)),
     }

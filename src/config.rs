@@ -13,6 +13,7 @@ use crate::{
     goflag::{format_duration, parse_bool, parse_duration},
     outcome::{ExitCodes, Failure, Kind},
     target::{self, Target},
+    text::shown,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -333,9 +334,10 @@ fn read<T>(given: Option<&Given>, read: impl FnOnce(&str) -> Result<T>) -> Resul
 
 fn unusable(given: &Given, error: &anyhow::Error) -> Failure {
     let Given { text, name } = given;
+    let text = shown(text);
     let message = match name.strip_prefix('-') {
         Some(_) => format!("{name}={text}: {error}"),
-        None => format!("{name} {text:?}: {error}"),
+        None => format!("{name} \"{text}\": {error}"),
     };
     Failure::new(Kind::Usage, message)
 }

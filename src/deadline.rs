@@ -53,6 +53,11 @@ impl Deadline {
         format_duration(self.limit)
     }
 
+    /// Whether this time-out is where the deadline comes from.
+    pub(crate) fn is_from(&self, limit: Duration) -> bool {
+        self.limit == limit
+    }
+
     /// What is left of it.
     pub(crate) fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())

@@ -1,10 +1,12 @@
 //! Go's command-line conventions, which the command lines of the Go tool are written in: flag syntax, booleans and
 //! durations. Everything here is a pure function of text.
 
-use std::time::Duration;
+use std::{iter::Peekable, time::Duration};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use clap::{Arg, Command};
+
+use crate::text::shown;
 
 /// Rewrites Go's flag syntax to the one that clap reads: `--name` or `--name=value`.
 ///
@@ -12,9 +14,12 @@ use clap::{Arg, Command};
 /// like, and a boolean takes its value after `=` only. `command` says which flags there are and which of them take a
 /// value; unknown flags are left for clap to refuse, as it can name the nearest one.
 ///
-/// # Errors
-/// `---x`, `-=x`, a missing value, and a boolean followed by a word that looks like its value.
-pub(crate) fn normalise(words: impl IntoIterator<Item = String>, command: &Command) -> Result<Vec<String>> {
+/// Returns what could be rewritten, and the error that ended it, if one did: `---x`, `-=x`, a missing value, or a
+/// boolean followed by a word that looks like its value. No error repeats a value, which may be a secret.
+pub(crate) fn normalise(
+    words: impl IntoIterator<Item = String>,
+    command: &Command,
+) -> (Vec<String>, Option<anyhow::Error>) {
     let mut words = words.into_iter().peekable();
     let mut normalised = Vec::new();
     while let Some(word) = words.next() {
@@ -28,19 +33,31 @@ pub(crate) fn normalise(words: impl IntoIterator<Item = String>, command: &Comma
             continue;
         };
         let flag = flag.strip_prefix('-').unwrap_or(flag);
-        ensure!(!flag.starts_with(['-', '=']), "bad flag syntax: {word}");
-        let mut glued = format!("--{flag}");
-        if let Some(known) = command.get_arguments().find(|known| known.get_long() == Some(flag)) {
-            if needs_value(known) {
-                let value = words.next().ok_or_else(|| anyhow!("-{flag} needs a value"))?;
-                glued = format!("{glued}={value}");
-            } else if let Some(value) = words.next_if(|next| parse_bool(next).is_ok()) {
-                bail!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={value}");
-            }
+        if flag.starts_with(['-', '=']) {
+            let name = shown(word.split('=').next().unwrap_or_default());
+            return (normalised, Some(anyhow!("bad flag syntax: {name}")));
         }
-        normalised.push(glued);
+        match glue(flag, command, &mut words) {
+            Ok(glued) => normalised.push(glued),
+            Err(error) => return (normalised, Some(error)),
+        }
     }
-    Ok(normalised)
+    (normalised, None)
+}
+
+/// One flag as clap reads it, with the next word if that is its value.
+fn glue(flag: &str, command: &Command, words: &mut Peekable<impl Iterator<Item = String>>) -> Result<String> {
+    let Some(known) = command.get_arguments().find(|known| known.get_long() == Some(flag)) else {
+        return Ok(format!("--{flag}"));
+    };
+    if needs_value(known) {
+        let value = words.next().ok_or_else(|| anyhow!("-{flag} needs a value"))?;
+        return Ok(format!("--{flag}={value}"));
+    }
+    if let Some(value) = words.next_if(|next| parse_bool(next).is_ok()) {
+        bail!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={value}");
+    }
+    Ok(format!("--{flag}"))
 }
 
 /// A boolean flag may take a value but needs none; every other one that takes a value needs it.
@@ -103,7 +120,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64> {
         let &(_, length) = UNITS
             .iter()
             .find(|(name, _)| *name == unit)
-            .ok_or_else(|| anyhow!("unknown unit {unit:?} (ns, us, ms, s, m or h)"))?;
+            .ok_or_else(|| anyhow!("unknown unit \"{}\" (ns, us, ms, s, m or h)", shown(unit)))?;
 
         let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| out_of_range())? };
         total = whole

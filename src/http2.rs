@@ -19,8 +19,13 @@ use crate::{
     wire::{End, Opening, Seen, Watched, Witness},
 };
 
-/// What a server may send before we ask for more, of an answer that has some ten bytes. It is HTTP/2's default.
+/// What a server may send of one answer, some ten bytes, before we ask for more. It is HTTP/2's default.
 const WINDOW: u32 = 65_535;
+/// What each service adds to the window of the connection. h2 takes too many small frames at once for an attack, and
+/// allows one for some 500 bytes of it.
+const WINDOW_FOR_EACH: u32 = 1024;
+/// What the connection may hold at most.
+const MAX_WINDOW: u32 = 4 << 20;
 /// The most that the response's headers may take, decoded.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// How long to wait for the farewell to be written. A server that reads takes microseconds.
@@ -31,6 +36,12 @@ const FAREWELL: Duration = Duration::from_millis(50);
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Body>,
     witness: Witness,
+}
+
+fn connection_window(config: &Config) -> u32 {
+    u32::try_from(config.services.len())
+        .map_or(WINDOW, |services| services.saturating_mul(WINDOW_FOR_EACH))
+        .clamp(WINDOW, MAX_WINDOW)
 }
 
 /// Whether a server that closed a TLS connection without a word answers HTTP/2 in plaintext on another one.
@@ -58,7 +69,7 @@ impl Connection {
         let start = async {
             let handshake = Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(WINDOW)
+                .initial_connection_window_size(connection_window(config))
                 .max_header_list_size(MAX_HEADERS)
                 .handshake(TokioIo::new(stream))
                 .await;

@@ -1,12 +1,12 @@
 //! What a probe has done so far: the phase it is in, how long each took, who the peer is. Reports, `-v` and the line
 //! that a signal leaves behind are told from it.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::{outcome::Phase, report::tell_phase};
+use crate::{outcome::Phase, report::Verbose};
 
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,12 +40,12 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Journal {
     record: RefCell<Record>,
-    /// Whether each entry is told as it is made.
-    verbose: bool,
+    /// Tells each entry as it is made.
+    verbose: Option<Rc<Verbose>>,
 }
 
 impl Journal {
-    pub(crate) fn new(verbose: bool) -> Self {
+    pub(crate) fn new(verbose: Option<Rc<Verbose>>) -> Self {
         let record = Record { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None };
         Self { record: RefCell::new(record), verbose }
     }
@@ -72,15 +72,15 @@ impl Journal {
             Phase::Rpc => timings.rpc = Some(took),
             Phase::Usage | Phase::Health => {}
         }
-        if self.verbose {
-            tell_phase(phase, Some(took), &what());
+        if let Some(verbose) = &self.verbose {
+            verbose.phase(phase, Some(took), &what());
         }
     }
 
     /// Tells something that is no phase's end.
     pub(crate) fn note(&self, phase: Phase, what: impl FnOnce() -> String) {
-        if self.verbose {
-            tell_phase(phase, None, &what());
+        if let Some(verbose) = &self.verbose {
+            verbose.phase(phase, None, &what());
         }
     }
 

@@ -23,51 +23,55 @@ mod text;
 mod tls;
 mod wire;
 
-use std::{env, ffi::OsString, process::ExitCode};
+use std::{env, process::ExitCode, rc::Rc};
 
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    cli::Request,
+    cli::{Refusal, Request},
     config::{Config, Style},
     journal::{Journal, Record},
     outcome::{Failure, Kind, Verdict},
     probe::probe,
-    report::Report,
+    report::{Report, Verbose},
     signals::Signals,
     text::plain,
 };
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let words: Vec<OsString> = env::args_os().skip(1).collect();
-    let arguments = match cli::parse(words.iter().cloned()) {
+    let arguments = match cli::parse(env::args_os().skip(1)) {
         Ok(Request::Print(text)) => {
             report::print(&text);
             return ExitCode::SUCCESS;
         }
         Ok(Request::Probe(arguments)) => arguments,
-        Err(failure) => return unusable(Style { json: cli::asks_for_json(&words), ..Style::DEFAULT }, None, failure),
+        Err(Refusal { failure, json }) => return unusable(Style { json, ..Style::DEFAULT }, None, failure),
     };
+    let address = arguments.addr.as_ref().map(|addr| addr.text.as_str());
     let style = match Style::new(&arguments) {
         Ok(style) => style,
-        Err(failure) => return unusable(Style::DEFAULT, None, failure),
+        Err(failure) => {
+            let json = arguments.output.as_ref().is_some_and(|output| output.text == "json");
+            return unusable(Style { json, ..Style::DEFAULT }, address, failure);
+        }
     };
     let config = match Config::new(&arguments) {
         Ok(config) => config,
-        Err(failure) => return unusable(style, arguments.addr.as_ref().map(|addr| addr.text.as_str()), failure),
+        Err(failure) => return unusable(style, address, failure),
     };
 
-    if style.verbose {
-        report::tell_options(&config.tell());
+    let verbose = style.verbose.then(|| Rc::new(Verbose::new()));
+    if let Some(verbose) = &verbose {
+        verbose.options(&config.tell());
     }
-    let (verdicts, record) = run(&config, start, style.verbose);
-    let report = Report { address: Some(&config.address), services: &config.services, verdicts, record: Some(record) };
-    exit(style, &report)
+    let (verdicts, record) = run(&config, start, verbose.clone());
+    let report = Report { address, services: &config.services, verdicts, record: Some(record) };
+    exit(style, &report, verbose.as_deref())
 }
 
 /// Runs the probe to its end or to a signal.
-fn run(config: &Config, start: Instant, verbose: bool) -> (Result<Vec<Verdict>, Failure>, Record) {
+fn run(config: &Config, start: Instant, verbose: Option<Rc<Verbose>>) -> (Result<Vec<Verdict>, Failure>, Record) {
     let signals = Signals::catch();
     let journal = Journal::new(verbose);
     let runtime = match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
@@ -94,9 +98,9 @@ fn run(config: &Config, start: Instant, verbose: bool) -> (Result<Vec<Verdict>, 
 
 /// Ends with a failure that kept the probe from beginning.
 fn unusable(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
-    exit(style, &Report { address, services: &[], verdicts: Err(failure), record: None })
+    exit(style, &Report { address, services: &[], verdicts: Err(failure), record: None }, None)
 }
 
-fn exit(style: Style, report: &Report<'_>) -> ExitCode {
-    ExitCode::from(style.exit_codes.code(report.print(style)))
+fn exit(style: Style, report: &Report<'_>, verbose: Option<&Verbose>) -> ExitCode {
+    ExitCode::from(style.exit_codes.code(report.print(style, verbose)))
 }

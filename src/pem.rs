@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use crate::{
     deadline::{Deadline, Unfinished},
     outcome::{Failure, Kind},
-    text::plain,
+    text::{plain, shown},
 };
 
 /// No bundle of certificates comes near this; `/dev/zero` does.
@@ -28,7 +28,7 @@ impl PemFile {
     /// # Errors
     /// `file-unreadable`: it is missing, a directory, too large, or does not end before the deadline (a pipe).
     pub(crate) async fn read(flag: &str, path: &Path, deadline: Deadline) -> Result<Self, Failure> {
-        let name = format!("{flag}={}", path.display());
+        let name = format!("{flag}={}", shown(&path.display().to_string()));
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
         let metadata = fs::metadata(path).map_err(|error| unreadable(&plain(&error)))?;
         if metadata.is_dir() {
@@ -49,7 +49,7 @@ impl PemFile {
         let content = if metadata.is_file() { Ok(read()) } else { deadline.bound_blocking(read).await };
         match content {
             Ok(Ok(content)) if content.len() as u64 > MAX_FILE => Err(too_large()),
-            Ok(Ok(content)) => Ok(Self { name, path: path.display().to_string(), content }),
+            Ok(Ok(content)) => Ok(Self { name, path: shown(&path.display().to_string()), content }),
             Ok(Err(error)) | Err(Unfinished::NoThread(error)) => Err(unreadable(&plain(&error))),
             Err(Unfinished::Elapsed) => {
                 Err(unreadable(&format!("it is a pipe, and nobody wrote all of it within {}", deadline.limit())))

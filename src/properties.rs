@@ -39,7 +39,7 @@ pub fn arguments(bytes: &[u8]) {
             Ok(()) => return,
             Err(failure) => failure,
         },
-        Err(failure) => failure,
+        Err(refusal) => refusal.failure,
     };
     assert_eq!(failure.kind, Kind::Usage);
     let shown = printable(&failure.message, 1000);
@@ -111,7 +111,7 @@ fn is_healthy(bytes: &[u8]) -> bool {
             unreachable!("these are valid arguments")
         };
         let config = Config::new(&arguments).expect("these are valid arguments");
-        let journal = Journal::new(false);
+        let journal = Journal::new(None);
         let start = Instant::now();
         let deadline = Deadline::new(start, config.connect_timeout);
         let Ok(connection) = Connection::open(Box::new(ours), &config, None, deadline, &journal).await else {

@@ -1,7 +1,8 @@
 //! The last step: what the user gets to read. The only file that prints.
 
 use std::{
-    io::{self, Write},
+    cell::Cell,
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
@@ -16,12 +17,14 @@ use crate::{
     text::printable,
 };
 
-/// All that a probe prints, Docker's limit for the log of a health check, with room for a last word.
-const MAX_OUTPUT: usize = 4096 - 32;
+/// All that a probe prints: what Docker keeps of a health check's output.
+const MAX_OUTPUT: usize = 4096;
+/// What `-v` may take of it, so that the result has its place.
+const MAX_VERBOSE: usize = 1600;
 /// The longest message.
-const MAX_MESSAGE: usize = 1500;
-/// The longest hint, name or address.
-const MAX_NOTE: usize = 500;
+const MAX_MESSAGE: usize = 1200;
+/// The longest hint, name, address or line of `-v`.
+const MAX_NOTE: usize = 300;
 
 /// What a probe came to, with everything that is told of it.
 #[derive(Debug)]
@@ -35,8 +38,8 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Prints the report; the worst phase that failed, if any, is for the exit code.
-    pub(crate) fn print(&self, style: Style) -> Option<Phase> {
+    /// Prints the report after what `-v` has told; the worst phase that failed, if any, is for the exit code.
+    pub(crate) fn print(&self, style: Style, verbose: Option<&Verbose>) -> Option<Phase> {
         let mut output = Output::default();
         match &self.verdicts {
             Ok(verdicts) => {
@@ -60,7 +63,7 @@ impl Report<'_> {
             },
             Err(failure) => text(&mut output, style, None, Some(failure)),
         }
-        output.print();
+        output.print(verbose.map_or(0, Verbose::printed));
         match &self.verdicts {
             Ok(verdicts) => verdicts.iter().filter_map(|verdict| Some(verdict.failure.as_ref()?.kind.phase())).min(),
             Err(failure) => Some(failure.kind.phase()),
@@ -97,64 +100,74 @@ impl Report<'_> {
         };
         // Strings and numbers with string keys always serialise.
         let line = serde_json::to_string(&line).unwrap_or_default();
-        output.result(&line);
+        output.push(Stream::Result, failure.is_some(), line);
     }
 }
 
 fn text(output: &mut Output, style: Style, service: Option<&String>, failure: Option<&Failure>) {
     let prefix = service.map_or_else(String::new, |service| format!("{}: ", printable(service, MAX_NOTE)));
-    match failure {
-        None if style.quiet => {}
-        None => output.result(&format!("{prefix}status: SERVING")),
-        Some(failure) => {
-            let message = printable(&failure.message, MAX_MESSAGE);
-            if failure.kind.phase() == Phase::Health {
-                output.result(&format!("{prefix}{message}"));
-            } else {
-                output.diagnosis(&format!("error: {prefix}{message}"));
-            }
-            if let Some(hint) = &failure.hint {
-                output.diagnosis(&format!("hint: {}", printable(hint, MAX_NOTE)));
-            }
+    let Some(failure) = failure else {
+        if !style.quiet {
+            output.push(Stream::Result, false, format!("{prefix}status: SERVING"));
         }
+        return;
+    };
+    let message = printable(&failure.message, MAX_MESSAGE);
+    if failure.kind.phase() == Phase::Health {
+        output.push(Stream::Result, true, format!("{prefix}{message}"));
+    } else {
+        output.push(Stream::Diagnosis, true, format!("error: {prefix}{message}"));
+    }
+    if let Some(hint) = &failure.hint {
+        output.push(Stream::Diagnosis, true, format!("hint: {}", printable(hint, MAX_NOTE)));
     }
 }
 
-/// Lines for both streams, within [`MAX_OUTPUT`] bytes in all.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// Standard output.
+    Result,
+    /// Standard error.
+    Diagnosis,
+}
+
+/// Lines for both streams.
+#[derive(Default)]
 struct Output {
-    stdout: String,
-    stderr: String,
-    left_out: usize,
+    lines: Vec<(Stream, bool, String)>,
 }
 
 impl Output {
-    fn result(&mut self, line: &str) {
-        if self.takes(line) {
-            self.stdout += line;
-            self.stdout.push('\n');
-        }
+    /// Adds a line; one that tells of a failure is left out last.
+    fn push(&mut self, stream: Stream, tells_failure: bool, line: String) {
+        self.lines.push((stream, tells_failure, line + "\n"));
     }
 
-    fn diagnosis(&mut self, line: &str) {
-        if self.takes(line) {
-            self.stderr += line;
-            self.stderr.push('\n');
+    /// Prints the lines in their order, as many as [`MAX_OUTPUT`] has room for after what was `printed` already.
+    fn print(&self, printed: usize) {
+        const LAST_WORD: usize = "(18446744073709551615 more lines)\n".len();
+        let mut room = MAX_OUTPUT.saturating_sub(printed + LAST_WORD);
+        let mut fits = vec![false; self.lines.len()];
+        for first_choice in [true, false] {
+            for ((_, tells_failure, line), fits) in self.lines.iter().zip(&mut fits) {
+                if *tells_failure == first_choice && line.len() <= room {
+                    room -= line.len();
+                    *fits = true;
+                }
+            }
         }
-    }
-
-    fn takes(&mut self, line: &str) -> bool {
-        let fits = self.left_out == 0 && self.stdout.len() + self.stderr.len() + line.len() < MAX_OUTPUT;
-        self.left_out += usize::from(!fits);
-        fits
-    }
-
-    fn print(mut self) {
-        if self.left_out > 0 {
-            self.stderr += &format!("({} more lines)\n", self.left_out);
+        for stream in [Stream::Result, Stream::Diagnosis] {
+            let lines = self.lines.iter().zip(&fits).filter(|((to, ..), fits)| *to == stream && **fits);
+            let mut text: String = lines.map(|((_, _, line), _)| line.as_str()).collect();
+            let left_out = fits.iter().filter(|fits| !**fits).count();
+            if stream == Stream::Diagnosis && left_out > 0 {
+                text += &format!("({left_out} more lines)\n");
+            }
+            match stream {
+                Stream::Result => write(io::stdout(), &text),
+                Stream::Diagnosis => write(io::stderr(), &text),
+            }
         }
-        write(io::stdout(), &self.stdout);
-        write(io::stderr(), &self.stderr);
     }
 }
 
@@ -170,19 +183,43 @@ fn write(mut stream: impl Write, text: &str) {
     }
 }
 
-/// One line of `-v`: a phase, what came of it, and the time it took.
-pub(crate) fn tell_phase(phase: Phase, took: Option<Duration>, what: &str) {
-    let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(rounded(took))));
-    write(io::stderr(), &format!("{}: {}{took}\n", phase.name(), printable(what, MAX_MESSAGE)));
+/// What `-v` tells on the way. For a log it is brief, for a person at a terminal it tells all.
+#[derive(Debug)]
+pub(crate) struct Verbose {
+    printed: Cell<usize>,
+    most: usize,
 }
 
-/// The first lines of `-v`: the options as they were understood.
-pub(crate) fn tell_options(lines: &[String]) {
-    let mut text = "parsed options:\n".to_owned();
-    for line in lines {
-        text += &format!("> {}\n", printable(line, MAX_MESSAGE));
+impl Verbose {
+    pub(crate) fn new() -> Self {
+        Self { printed: Cell::new(0), most: if io::stderr().is_terminal() { usize::MAX } else { MAX_VERBOSE } }
     }
-    write(io::stderr(), &text);
+
+    /// The options as they were understood.
+    pub(crate) fn options(&self, lines: &[String]) {
+        self.line("parsed options:");
+        for line in lines {
+            self.line(&format!("> {}", printable(line, MAX_NOTE)));
+        }
+    }
+
+    /// A phase, what came of it, and the time it took.
+    pub(crate) fn phase(&self, phase: Phase, took: Option<Duration>, what: &str) {
+        let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(rounded(took))));
+        self.line(&format!("{}: {}{took}", phase.name(), printable(what, MAX_NOTE)));
+    }
+
+    fn line(&self, line: &str) {
+        let printed = self.printed.get() + line.len() + 1;
+        if printed <= self.most {
+            self.printed.set(printed);
+            write(io::stderr(), &format!("{line}\n"));
+        }
+    }
+
+    fn printed(&self) -> usize {
+        self.printed.get()
+    }
 }
 
 /// To microseconds: more digits would only pretend.

@@ -4,8 +4,11 @@ use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Result, anyhow, bail, ensure};
 
+use crate::text::shown;
+
 /// The longest path of a unix socket, in bytes (`sun_path` without its terminator).
 const MAX_SOCKET_PATH: usize = 107;
+const NO_SPACES: &str = "an address has no spaces or control characters";
 /// The port of `dns:` targets that name none.
 const DNS_DEFAULT_PORT: u16 = 443;
 
@@ -58,7 +61,7 @@ impl Target {
 /// Text that can never be dialled, with what to write instead where that is clear; the message does not repeat the
 /// whole text.
 pub(crate) fn parse(text: &str) -> Result<Target> {
-    ensure!(!text.chars().any(|c| c.is_control() || c == ' '), "an address has no spaces or control characters");
+    ensure!(!text.contains(char::is_control), NO_SPACES);
     let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
     match scheme.to_ascii_lowercase().as_str() {
         "dns" => host_and_port(without_authority(rest, "dns")?, Some(DNS_DEFAULT_PORT)),
@@ -81,7 +84,7 @@ pub(crate) fn parse(text: &str) -> Result<Target> {
         "https" | "grpcs" if rest.starts_with("//") => {
             bail!("a URL is not an address; write {} and -tls", bare(rest))
         }
-        _ if rest.starts_with("//") => bail!("unknown scheme {scheme:?}; write host:port"),
+        _ if rest.starts_with("//") => bail!("unknown scheme \"{}\"; write host:port", shown(scheme)),
         _ => host_and_port(text, None),
     }
 }
@@ -94,9 +97,9 @@ fn bare(rest: &str) -> String {
     if address.is_empty() {
         "host:port".to_owned()
     } else if has_port {
-        address.to_owned()
+        shown(address)
     } else {
-        format!("{address}:PORT")
+        format!("{}:PORT", shown(address))
     }
 }
 
@@ -118,6 +121,7 @@ fn of_family(rest: &str, family: fn(&IpAddr) -> bool, example: &str) -> Result<T
 
 fn host_and_port(text: &str, default_port: Option<u16>) -> Result<Target> {
     ensure!(!text.is_empty(), "a host and a port are missing; write host:port");
+    ensure!(!text.contains(' '), NO_SPACES);
     let (host, port) = match text.strip_prefix('[') {
         Some(bracketed) => {
             let (host, after) = bracketed.split_once(']').ok_or_else(|| anyhow!("\"]\" is missing"))?;
@@ -160,19 +164,20 @@ fn parse_port(text: &str) -> Result<u16> {
         _ => {}
     }
     if let Some((port, path)) = text.split_once('/') {
-        bail!("\"/{path}\" after the port {port} does not belong to an address");
+        bail!("\"/{}\" after the port {} does not belong to an address", shown(path), shown(port));
     }
-    ensure!(text.bytes().all(|b| b.is_ascii_digit()), "port {text:?} is not a number");
+    ensure!(text.bytes().all(|b| b.is_ascii_digit()), "port \"{}\" is not a number", shown(text));
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => bail!("port {text} is not between 1 and 65535"),
+        _ => bail!("port {} is not between 1 and 65535", shown(text)),
     }
 }
 
 fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
     if bracketed {
         let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
-        let address: std::net::Ipv6Addr = address.parse().map_err(|_| anyhow!("[{host}] is not an IPv6 address"))?;
+        let address: std::net::Ipv6Addr =
+            address.parse().map_err(|_| anyhow!("[{}] is not an IPv6 address", shown(host)))?;
         return Ok(match zone {
             None => Host::Ip(address.into()),
             Some("") => bail!("the zone after \"%\" is missing"),

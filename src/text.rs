@@ -2,6 +2,14 @@
 
 use std::{fmt::Write as _, io};
 
+/// The most that a message repeats of one thing, such as an argument, so that the cause after it is read too.
+const MAX_SHOWN: usize = 200;
+
+/// Text as a part of a message: [`printable`], and short.
+pub(crate) fn shown(text: &str) -> String {
+    printable(text, MAX_SHOWN)
+}
+
 /// Escapes what could move a cursor, colour a terminal, forge a line or turn text around, and cuts to about `most`
 /// bytes.
 pub(crate) fn printable(text: &str, most: usize) -> String {

@@ -90,7 +90,7 @@ fn several_services_are_asked_over_one_connection() {
 fn the_rpc_time_out_is_told_to_the_server() {
     for (flags, timeout) in [
         (&[][..], Duration::from_secs(1)),
-        (&["-rpc-timeout=300ms"], Duration::from_millis(300)),
+        (&["-rpc-timeout=2500ms"], Duration::from_millis(2500)),
         (&["-rpc-timeout=1.5s"], Duration::from_millis(1500)),
         (&["-rpc-timeout=99s"], Duration::from_secs(99)),
         (&["-rpc-timeout=100s"], Duration::from_secs(100)),

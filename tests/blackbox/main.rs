@@ -12,4 +12,5 @@ mod health;
 mod network;
 mod output;
 mod peers;
+mod process;
 mod tls;

@@ -1,7 +1,7 @@
 //! Servers that misbehave, by script: what each connection is sent, byte by byte.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -79,13 +79,24 @@ impl Connection {
         let mut bytes = vec![0; count];
         let mut filled = 0;
         while filled < count {
-            match self.stream.read(&mut bytes[filled..]) {
+            match self.read(&mut bytes[filled..]) {
                 Ok(0) | Err(_) => break,
                 Ok(more) => filled += more,
             }
         }
         bytes.truncate(filled);
         bytes
+    }
+
+    /// Reads what there is. A read with a time-out may be interrupted when the machine is suspended or traced, which
+    /// is not the probe's doing.
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     /// Reads one HTTP/2 frame: its type, flags and payload.
@@ -121,7 +132,7 @@ impl Connection {
     /// Reads and drops until the probe closes.
     pub fn drain(&mut self) {
         let mut bytes = [0; 4096];
-        while matches!(self.stream.read(&mut bytes), Ok(1..)) {}
+        while matches!(self.read(&mut bytes), Ok(1..)) {}
     }
 
     /// Everything that the probe sends until it closes.

@@ -1,0 +1,566 @@
+//! The probe as a process: signals, closed streams, scarce resources, odd surroundings, and how it takes its leave.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustls::{ServerConnection, StreamOwned};
+
+use crate::support::{
+    frames::{self, END_STREAM, GOAWAY, HEADERS, RST_STREAM},
+    peer::{Connection, Peer},
+    pki::{Authority, Files},
+    probe::{Probe, Ran, Running},
+    server::{self, TlsSetup},
+};
+
+const NOWHERE: &str = "-addr=127.0.0.1:1";
+const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
+const REFUSED: &str = "error: cannot connect to 127.0.0.1:1: connection refused\n\
+                       hint: nothing listens there; is the server up, and on this port?\n";
+/// Longer than any wait in a test that goes well.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Time-outs of the probe that are never reached.
+const PATIENT: [&str; 2] = ["-connect-timeout=1h", "-rpc-timeout=1h"];
+
+/// A peer that says when `until` has happened on a connection, and then never answers.
+fn stalls(until: impl Fn(&mut Connection) + Send + Sync + 'static) -> (Peer, Receiver<()>) {
+    let (sender, happened) = mpsc::channel();
+    let peer = Peer::new(move |connection, _| {
+        until(connection);
+        // The test may have ended meanwhile.
+        let _ = sender.send(());
+        connection.drain();
+    });
+    (peer, happened)
+}
+
+/// A phase that a probe can be held in, and how it is reached.
+struct Stall {
+    phase: &'static str,
+    detailed: i32,
+    flags: &'static [&'static str],
+    until: fn(&mut Connection),
+}
+
+const STALLS: [Stall; 5] = [
+    Stall {
+        phase: "tls",
+        detailed: 2,
+        flags: &["-tls", "-tls-no-verify"],
+        // A TLS record's header: the ClientHello has begun to arrive.
+        until: |connection| drop(connection.receive(5)),
+    },
+    Stall { phase: "http2", detailed: 2, flags: &[], until: Connection::greet },
+    Stall { phase: "rpc", detailed: 3, flags: &[], until: Connection::take_request },
+    Stall { phase: "rpc", detailed: 3, flags: &["-gzip", "-service=a", "-service=b"], until: Connection::take_request },
+    Stall {
+        phase: "rpc",
+        detailed: 3,
+        flags: &["-q"],
+        // Healthy but for the end of the stream.
+        until: |connection| {
+            connection.take_request();
+            connection.send([frames::ok_headers(), frames::data(0, &frames::answer(1))].concat());
+        },
+    },
+];
+
+#[test]
+fn signals_end_the_probe_with_one_line_and_the_code_of_the_phase() {
+    for Stall { phase, detailed, flags, until } in STALLS {
+        let (peer, reached) = stalls(until);
+        let addr = peer.addr();
+        for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
+            for (mode, code) in [("-exit-codes=docker", 1), ("-exit-codes=detailed", detailed)] {
+                let words = [&[addr.as_str(), mode], &PATIENT[..], flags].concat();
+                let probe = Probe::new(words).start();
+                reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+                probe.signal(signal);
+                let ran = probe.finish();
+                ran.expect(code, "", &format!("error: stopped by {name} in the phase {phase}\n"));
+            }
+        }
+    }
+}
+
+#[test]
+fn signals_are_told_in_json_too() {
+    for Stall { phase, detailed, flags, until } in STALLS {
+        let (peer, reached) = stalls(until);
+        let addr = peer.addr();
+        let words = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], &PATIENT[..], flags].concat();
+        let services = flags.iter().filter(|flag| flag.starts_with("-service")).count().max(1);
+        let probe = Probe::new(words).start();
+        reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+        probe.signal("-TERM");
+        let mut ran = probe.finish();
+        assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (services, ""), "{ran}");
+        ran.stdout.truncate(ran.stdout.find('\n').map_or(0, |end| end + 1));
+        ran.expect_kind(detailed, phase, "interrupted");
+        let message = format!("stopped by SIGTERM in the phase {phase}");
+        assert_eq!(ran.json()["error"]["message"], message, "{ran}");
+    }
+}
+
+/// A file that is a pipe keeps the probe before anything else.
+#[test]
+fn a_signal_while_a_file_is_read_has_the_code_of_bad_arguments() {
+    let files = Files::new();
+    let fifo = files.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    let ca_cert = format!("-tls-ca-cert={}", fifo.display());
+    let probe = Probe::new([&[NOWHERE, "-tls", &ca_cert, "-exit-codes=detailed"], &PATIENT[..]].concat()).start();
+    // Opens once the probe does, and keeps it waiting.
+    let _writer = OpenOptions::new().write(true).open(&fifo).expect("the probe reads");
+    probe.signal("-TERM");
+    probe.finish().expect(1, "", "error: stopped by SIGTERM in the phase usage\n");
+}
+
+#[test]
+fn a_signal_between_two_attempts_ends_them() {
+    let (sender, refused) = mpsc::channel();
+    let peer = Peer::new(move |_, _| {
+        // The last attempt may come when the test has ended.
+        let _ = sender.send(());
+    });
+    let probe = Probe::new([&[peer.addr().as_str(), "-exit-codes=detailed"], &PATIENT[..]].concat()).start();
+    for _ in 0..3 {
+        refused.recv_timeout(PATIENCE).expect("the probe tries again");
+    }
+    probe.signal("-INT");
+    let ran = probe.finish();
+    let is_told = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("error: stopped by SIGINT in the phase ");
+    assert!(ran.code == Some(2) && ran.stdout.is_empty() && is_told, "{ran}");
+}
+
+/// As process 1 of a container the probe has no default for a signal: it must catch it, or it is never stopped.
+#[test]
+fn process_1_of_a_container_is_ended_by_signals() {
+    for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
+        let (peer, reached) = stalls(Connection::take_request);
+        let addr = peer.addr();
+        let words = [&[addr.as_str(), "-exit-codes=detailed"], &PATIENT[..]].concat();
+        let wrapper = Probe::wrapped(&["unshare", "--pid", "--fork", "--kill-child"], words).start();
+        let Ok(()) = reached.recv_timeout(PATIENCE) else { panic!("{}unshare needs root", wrapper.finish()) };
+        let probe = only_child(wrapper.id());
+        let status = fs::read_to_string(format!("/proc/{probe}/status")).expect("the probe runs");
+        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("Linux tells");
+        assert_eq!(pids.split_whitespace().next_back(), Some("1"), "{pids}");
+        send(signal, &probe);
+        wrapper.finish().expect(3, "", &format!("error: stopped by {name} in the phase rpc\n"));
+    }
+}
+
+/// The id of the one process that this one started.
+fn only_child(parent: u32) -> String {
+    let ids =
+        fs::read_dir("/proc").expect("/proc is there").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut children = ids.filter(|id| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|ppid| ppid.trim() == parent.to_string()))
+    });
+    let child = children.next().expect("there is a child");
+    assert_eq!(children.next(), None, "there is one child");
+    child
+}
+
+fn send(signal: &str, id: &str) {
+    assert!(Command::new("kill").args([signal, id]).status().expect("kill is there").success());
+}
+
+/// Suspends the probe when the server has done `before`, wakes it up past its deadlines with what the server did
+/// `meanwhile` all there, and expects the failure.
+fn suspend(
+    before: fn(&mut Connection),
+    meanwhile: impl Fn(&mut Connection) + Send + Sync + 'static,
+    phase: &str,
+    kind: &str,
+) {
+    let (sender, reached) = mpsc::channel();
+    let (resume, resumed) = mpsc::channel();
+    let resumed = Mutex::new(resumed);
+    let peer = Peer::new(move |connection, _| {
+        before(connection);
+        let _ = sender.send(());
+        let _ = resumed.lock().expect("nobody panics with it").recv_timeout(PATIENCE);
+        meanwhile(connection);
+        connection.drain();
+    });
+    let time_outs = ["-connect-timeout=2s", "-rpc-timeout=2s", "-output=json"];
+    let probe = Probe::new([peer.addr().as_str()].into_iter().chain(time_outs)).start();
+    reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+    probe.signal("-STOP");
+    await_stop(&probe);
+    resume.send(()).expect("the peer waits");
+    // Time itself is what must pass here.
+    thread::sleep(Duration::from_millis(2200));
+    probe.signal("-CONT");
+    probe.finish().expect_kind(1, phase, kind);
+}
+
+#[test]
+fn an_answer_that_came_while_the_probe_was_suspended_is_late() {
+    let answer = |connection: &mut Connection| {
+        connection.send(frames::serving());
+    };
+    suspend(Connection::take_request, answer, "rpc", "rpc-timeout");
+}
+
+#[test]
+fn the_end_of_an_answer_that_came_while_the_probe_was_suspended_is_late() {
+    let begin = |connection: &mut Connection| {
+        connection.take_request();
+        connection.send([frames::ok_headers(), frames::data(0, &frames::answer(1))].concat());
+    };
+    let end = |connection: &mut Connection| {
+        connection.send(frames::trailers(&[("grpc-status", b"0")]));
+    };
+    suspend(begin, end, "rpc", "rpc-timeout");
+}
+
+#[test]
+fn settings_that_came_while_the_probe_was_suspended_are_late() {
+    let settings = |connection: &mut Connection| {
+        connection.send(frames::settings(&[]));
+        connection.await_request();
+        connection.send(frames::serving());
+    };
+    suspend(Connection::greet, settings, "http2", "server-silent");
+}
+
+/// Waits until the kernel says that the process is stopped.
+fn await_stop(probe: &Running) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", probe.id())).expect("the probe is ours");
+        // The state follows the name, which is in parentheses.
+        match stat.rsplit(") ").next().and_then(|rest| rest.chars().next()) {
+            Some('T') => return,
+            Some('Z') => panic!("the probe has ended before it could be suspended"),
+            _ => assert!(Instant::now() < end, "{stat} is not stopped"),
+        }
+        thread::yield_now();
+    }
+}
+
+/// Runs of every outcome: the words, and what they come to when nothing is in the way.
+fn outcomes(address: &str) -> Vec<(Vec<String>, i32)> {
+    [
+        (&[address][..], 0),
+        (&[address, "-output=json"], 0),
+        (&[address, "-v"], 0),
+        (&[address, "-service=down"], 4),
+        (&[address, "-service=down", "-output=json"], 4),
+        (&[address, "-service=missing"], 3),
+        (&[NOWHERE], 2),
+        (&[NOWHERE, "-output=json"], 2),
+        (&["-nonsense"], 1),
+        (&["-nonsense", "-output=json"], 1),
+        (&["-help"], 0),
+        (&["-version"], 0),
+    ]
+    .into_iter()
+    .map(|(words, code)| {
+        let words = [words, &["-exit-codes=detailed"]].concat();
+        (words.into_iter().map(str::to_owned).collect(), code)
+    })
+    .collect()
+}
+
+#[test]
+fn closed_and_full_streams_change_no_exit_code() {
+    let server = server::plaintext();
+    for redirection in [
+        "<&-",
+        ">&-",
+        "2>&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        ">/dev/full",
+        "2>/dev/full",
+        ">/dev/full 2>/dev/full",
+        // Open, but for reading only.
+        ">/dev/null </dev/null 1</dev/null 2</dev/null",
+    ] {
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        for (words, code) in outcomes(&server.addr()) {
+            let ran = Probe::wrapped(&["sh", "-c", &script], words).run();
+            assert_eq!(ran.code, Some(code), "{ran}");
+        }
+    }
+}
+
+#[test]
+fn pipes_that_nobody_reads_change_no_exit_code() {
+    let server = server::plaintext();
+    for (words, code) in outcomes(&server.addr()) {
+        let closed = || io::pipe().expect("a pipe can be made").1;
+        let ran = Probe::new(&words).stdout(closed()).run();
+        assert_eq!(ran.code, Some(code), "{ran}");
+        let ran = Probe::new(&words).stderr(closed()).run();
+        assert_eq!(ran.code, Some(code), "{ran}");
+        let ran = Probe::new(&words).stdout(closed()).stderr(closed()).run();
+        assert_eq!(ran.code, Some(code), "{ran}");
+    }
+}
+
+/// What would go to a closed stream must not end up in the connection, which gets the stream's number.
+#[test]
+fn a_closed_stream_is_not_mistaken_for_the_connection() {
+    let (sender, bytes) = mpsc::channel();
+    let peer = Peer::new(move |connection, _| {
+        connection.take_request();
+        connection.send(frames::serving());
+        let _ = sender.send(connection.rest());
+    });
+    let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
+    let ran = Probe::wrapped(&["sh", "-c", script], [&peer.addr(), "-v"]).run();
+    ran.expect(0, "", "");
+    let bytes = bytes.recv_timeout(PATIENCE).expect("the probe leaves");
+    assert_eq!(goodbye(&bytes), Some(0), "{bytes:?}");
+}
+
+#[test]
+fn sixteen_mebibytes_of_address_space_are_enough() {
+    let server = server::plaintext();
+    let root = Authority::new("root");
+    let tls = server::tls(&root.server(&["localhost"]));
+    let files = Files::new();
+    let ca_cert = format!("-tls-ca-cert={}", files.write("ca.pem", &root.pem));
+    let wrapper = ["sh", "-c", "ulimit -v 16384 && exec \"$0\" \"$@\""];
+    Probe::wrapped(&wrapper, [server.addr()]).run().expect_healthy();
+    Probe::wrapped(&wrapper, [format!("localhost:{}", tls.port()), "-tls".into(), ca_cert]).run().expect_healthy();
+    Probe::wrapped(&wrapper, [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
+    Probe::wrapped(&wrapper, [NOWHERE]).run().expect(1, "", REFUSED);
+    let services = vec!["-service=up"; 50];
+    let ran = Probe::wrapped(&wrapper, [server.addr().as_str(), "-q"].into_iter().chain(services)).run();
+    ran.expect(0, "", "");
+}
+
+#[test]
+fn a_directory_that_is_gone_is_not_missed() {
+    let server = server::plaintext();
+    let script = "gone=$(mktemp -d) && cd \"$gone\" && rmdir \"$gone\" && exec \"$0\" \"$@\"";
+    let wrapper = ["sh", "-c", script];
+    Probe::wrapped(&wrapper, [server.addr()]).run().expect_healthy();
+    Probe::wrapped(&wrapper, [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
+    let ran = Probe::wrapped(&wrapper, ["unix:socket", "-exit-codes=detailed"]).run();
+    ran.expect_error(2, "error: cannot connect to unix:socket: no such file");
+}
+
+#[test]
+fn neither_root_nor_a_user_with_a_name_is_needed() {
+    let server = server::plaintext();
+    let files = Files::new();
+    Probe::unprivileged(&files.path(""), [server.addr()]).run().expect_healthy();
+    let by_name = Probe::unprivileged(&files.path(""), [format!("localhost:{}", server.port())]).run();
+    by_name.expect_healthy();
+    Probe::unprivileged(&files.path(""), [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
+}
+
+/// In an image made `FROM scratch`: no `/etc`, no `/proc`, no `/tmp`, no library, nothing to write to.
+#[test]
+fn nothing_but_the_binary_is_needed() {
+    let (server, server_v6) = (server::plaintext(), server::plaintext_v6());
+    let root = Authority::new("root");
+    let tls = server::tls(&root.server(&["localhost"]));
+    let files = Files::new();
+    let directory = files.path("");
+    let script = "cp \"$0\" \"$ROOT\"/probe && chmod 555 \"$ROOT\" && \
+                  exec chroot --userspec=64242:64242 \"$ROOT\" /probe \"$@\"";
+    let run = |words: &[&str]| Probe::wrapped(&["sh", "-c", script], words).env("ROOT", &directory).run();
+    files.write("ca.pem", &root.pem);
+
+    run(&[&server.addr()]).expect_healthy();
+    run(&[&format!("localhost:{}", server.port())]).expect_healthy();
+    run(&[&format!(":{}", server.port())]).expect_healthy();
+    run(&[&format!("localhost:{}", server_v6.port())]).expect_healthy();
+    run(&[&format!("localhost:{}", tls.port()), "-tls", "-tls-ca-cert=/ca.pem"]).expect_healthy();
+    run(&[&server.addr(), "-service=down"]).expect(1, DOWN, "");
+    run(&[NOWHERE]).expect(1, "", REFUSED);
+    // There are no roots of the system's, which is a reason to give.
+    let ran = run(&[&format!("localhost:{}", tls.port()), "-tls", "-output=json"]);
+    ran.expect_kind(1, "usage", "no-trust-anchors");
+    // A name that only a resolver could know.
+    let ran = run(&["name.invalid:1", "-exit-codes=detailed", "-connect-timeout=300ms"]);
+    assert!(ran.code == Some(2) && ran.stdout.is_empty() && ran.stderr.starts_with("error: "), "{ran}");
+
+    let left: BTreeSet<_> = fs::read_dir(&directory)
+        .expect("the directory is ours")
+        .map(|entry| entry.expect("it can be read").file_name().into_string().expect("UTF-8"))
+        .collect();
+    assert_eq!(left, ["ca.pem", "probe"].map(str::to_owned).into(), "the probe wrote something");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+}
+
+#[test]
+fn twenty_probes_run_at_once() {
+    let server = server::plaintext();
+    let running: Vec<Running> = (0..20).map(|_| Probe::new([server.addr()]).start()).collect();
+    for probe in running {
+        probe.finish().expect_healthy();
+    }
+}
+
+/// Frames in these bytes, which may begin with others that the peer has read from: type, flags, stream, payload.
+fn parse(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let [a, b, c, kind, flags, s0, s1, s2, s3, rest @ ..] = bytes {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let (payload, after) = rest.split_at_checked(length).expect("frames are whole");
+        frames.push((*kind, *flags, u32::from_be_bytes([*s0, *s1, *s2, *s3]), payload.to_vec()));
+        bytes = after;
+    }
+    assert!(bytes.is_empty(), "the last frame is whole");
+    frames
+}
+
+/// The error code of the GOAWAY that must be the one and the last frame of its kind.
+fn goodbye(bytes: &[u8]) -> Option<u32> {
+    let frames = parse(bytes);
+    let goodbyes = frames.iter().filter(|(kind, ..)| *kind == GOAWAY).count();
+    let (kind, _, _, payload) = frames.last()?;
+    let code = payload.get(4..8)?.try_into().ok()?;
+    (*kind == GOAWAY && goodbyes == 1).then(|| u32::from_be_bytes(code))
+}
+
+/// Everything that the probe sends from here until it closes, or the error that it leaves with.
+fn until_close(mut stream: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// Runs the probe against a peer that takes the request and answers so; returns the run and what the peer saw then.
+fn take_leave(flags: &[&str], answer: Vec<u8>) -> (Ran, io::Result<Vec<u8>>) {
+    let (sender, seen) = mpsc::channel();
+    let peer = Peer::new(move |connection, _| {
+        connection.take_request();
+        connection.send(&answer);
+        let _ = sender.send(until_close(connection.stream()));
+    });
+    let ran = Probe::new([&[peer.addr().as_str()], flags].concat()).run();
+    let seen = seen.recv_timeout(PATIENCE).expect("the probe leaves");
+    (ran, seen)
+}
+
+#[test]
+fn the_probe_takes_its_leave_in_order() {
+    let answer = |status| {
+        [frames::ok_headers(), frames::data(0, &frames::answer(status)), frames::trailers(&[("grpc-status", b"0")])]
+            .concat()
+    };
+    let only = |status: &[u8]| {
+        let fields: [(&str, &[u8]); 3] =
+            [(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", status)];
+        frames::headers(END_STREAM, &fields)
+    };
+    let ping = frames::frame(frames::PING, 0, 0, &[7; 8]);
+    for (answer, code) in [
+        (frames::serving(), 0),
+        (answer(2), 1),
+        (answer(0), 1),
+        (only(b"5"), 1),
+        (only(b"12"), 1),
+        ([ping.clone(), frames::serving()].concat(), 0),
+        ([frames::serving(), ping].concat(), 0),
+        ([frames::serving(), frames::goaway(1, 0, b"")].concat(), 0),
+        ([frames::serving(), frames::settings(&[(3, 100)])].concat(), 0),
+    ] {
+        let (ran, seen) = take_leave(&[], answer);
+        assert_eq!(ran.code, Some(code), "{ran}");
+        // Closed, not reset.
+        let seen = seen.unwrap_or_else(|error| panic!("{ran}{error}"));
+        assert_eq!(goodbye(&seen), Some(0), "{ran}{:?}", parse(&seen));
+        assert!(parse(&seen).iter().all(|(kind, ..)| *kind != RST_STREAM), "{ran}{:?}", parse(&seen));
+    }
+}
+
+#[test]
+fn the_probe_takes_its_leave_in_order_when_the_answer_is_late() {
+    let (ran, seen) = take_leave(&["-rpc-timeout=300ms", "-output=json"], Vec::new());
+    ran.expect_kind(1, "rpc", "rpc-timeout");
+    let seen = seen.unwrap_or_else(|error| panic!("{ran}{error}"));
+    assert_eq!(goodbye(&seen), Some(0), "{ran}{:?}", parse(&seen));
+}
+
+#[test]
+fn tls_is_closed_in_order_too() {
+    static VERSIONS: [&[&rustls::SupportedProtocolVersion]; 2] =
+        [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
+
+    let root = Authority::new("root");
+    let leaf = root.server(&["127.0.0.1"]);
+    let files = Files::new();
+    let ca_cert = format!("-tls-ca-cert={}", files.write("ca.pem", &root.pem));
+    for versions in VERSIONS {
+        let config = TlsSetup { leaf: &leaf, versions, alpn: &["h2"], clients: None }.config();
+        let (sender, seen) = mpsc::channel();
+        let peer = Peer::new(move |connection, _| {
+            let session = ServerConnection::new(config.clone()).expect("the configuration is valid");
+            let mut stream = StreamOwned::new(session, connection.stream());
+            let _ = sender.send(serve_once(&mut stream));
+        });
+        Probe::new([&peer.addr(), "-tls", &ca_cert]).run().expect_healthy();
+        // rustls calls the end of a stream without close_notify an error.
+        let seen = seen.recv_timeout(PATIENCE).expect("the probe leaves").expect("it leaves in order");
+        assert_eq!(goodbye(&seen), Some(0), "{:?}", parse(&seen));
+    }
+}
+
+/// Answers one request with SERVING, and returns all that comes after it.
+fn serve_once(stream: &mut StreamOwned<ServerConnection, TcpStream>) -> io::Result<Vec<u8>> {
+    let mut preface = [0; frames::PREFACE.len()];
+    stream.read_exact(&mut preface)?;
+    stream.write_all(&frames::settings(&[]))?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let [a, b, c, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload)?;
+        if matches!(kind, frames::DATA | HEADERS) && flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    stream.write_all(&frames::serving())?;
+    until_close(stream)
+}
+
+/// Servers that drain their connections do so.
+#[test]
+fn a_server_that_takes_its_leave_first_sees_no_reset_either() {
+    let (sender, seen) = mpsc::channel();
+    let peer = Peer::new(move |connection, _| {
+        connection.take_request();
+        connection.send([frames::serving(), frames::goaway(1, 0, b"bye")].concat());
+        connection.finish();
+        let _ = sender.send(until_close(connection.stream()));
+    });
+    Probe::new([peer.addr()]).run().expect_healthy();
+    assert!(seen.recv_timeout(PATIENCE).expect("the probe leaves").is_ok());
+}
+
+#[test]
+fn what_the_probe_reads_is_what_it_was_told_to_read() {
+    // Names that a program might look for, and none of which it comes back from: FIFOs without a writer.
+    let files = Files::new();
+    for name in [".env", "grpc_health_probe.toml", ".grpc_health_probe", "config", "ca.pem"] {
+        assert!(Command::new("mkfifo").arg(files.path(name)).status().expect("mkfifo is there").success());
+    }
+    let server = server::plaintext();
+    let home = files.path("").display().to_string();
+    let ran = Probe::new([server.addr()]).current_dir(&files.path("")).env("HOME", &home).run();
+    ran.expect_healthy();
+}
