@@ -267,7 +267,10 @@ mod unix {
 
     use tokio::net::UnixStream;
 
-    use super::{Config, Deadline, Failure, Journal, Kind, Phase, Retry, Stream, io, plain};
+    use super::{Config, Deadline, Duration, Failure, Journal, Kind, Phase, Retry, Stream, io, plain, sleep};
+
+    /// How long to wait for room in a full queue.
+    const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 
     /// Connects to a unix socket; a path that begins with a zero byte is a name in the abstract namespace.
     pub(super) async fn open(
@@ -277,7 +280,7 @@ mod unix {
         journal: &Journal,
     ) -> Result<Stream, Failure> {
         let begun = journal.begin(Phase::Connect);
-        match deadline.bound(UnixStream::connect(&path)).await {
+        match deadline.bound(connect_when_taken(&path)).await {
             Ok(Ok(stream)) => {
                 journal.set_peer(config.address.clone());
                 journal.end(Phase::Connect, begun, || config.address.clone());
@@ -286,7 +289,17 @@ mod unix {
             Ok(Err(error)) => Err(failure(config, &path, &error)),
             Err(_) => {
                 let message = format!("connecting to {} timed out after {}", config.address, deadline.limit());
-                Err(Failure::new(Kind::ConnectTimeout, message).hint("the server accepts no more connections"))
+                Err(Failure::new(Kind::ConnectTimeout, message + ": the server accepts no more connections"))
+            }
+        }
+    }
+
+    /// Connects, once the server's queue has room. Who does not block is not told when that is.
+    async fn connect_when_taken(path: &Path) -> io::Result<UnixStream> {
+        loop {
+            match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_PAUSE).await,
+                ended => return ended,
             }
         }
     }

@@ -178,6 +178,26 @@ fn a_backlog_that_is_full() {
     );
 }
 
+#[test]
+fn a_unix_socket_whose_backlog_is_full() {
+    let files = Files::new();
+    let path = files.path("socket");
+    let listener =
+        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("sockets can be made");
+    listener.bind(&socket2::SockAddr::unix(&path).expect("a short path")).expect("the directory is ours");
+    listener.listen(0).expect("it is bound");
+    let _queued = std::os::unix::net::UnixStream::connect(&path).expect("a queue for none takes one");
+    let addr = format!("-addr=unix:{}", path.display());
+    let line =
+        format!("error: connecting to {} timed out after 1s: the server accepts no more connections", &addr[6..]);
+    Probe::new([&addr]).run().expect_error(1, &line);
+    Probe::new([&addr, "-output=json", "-exit-codes=detailed"]).run().expect_kind(2, "connect", "connect-timeout");
+    // It goes on as soon as there is room.
+    let running = Probe::new([&addr, "-output=json"]).start();
+    std::thread::spawn(move || (0..2).for_each(|_| drop(listener.accept())));
+    running.finish().expect_kind(1, "http2", "closed-early");
+}
+
 /// A listener that accepts nothing and whose queue is full, so that the kernel drops what comes.
 struct FullBacklog {
     address: SocketAddr,
