@@ -11,6 +11,8 @@ mod cli;
 mod config;
 #[path = "../src/connect.rs"]
 mod connect;
+#[path = "../src/credentials.rs"]
+mod credentials;
 #[path = "../src/deadline.rs"]
 mod deadline;
 #[path = "../src/goflag.rs"]
@@ -33,6 +35,8 @@ mod target;
 mod text;
 #[path = "../src/tls.rs"]
 mod tls;
+#[path = "../src/trust.rs"]
+mod trust;
 #[path = "../src/wire.rs"]
 mod wire;
 

@@ -4,10 +4,14 @@ use std::{net::IpAddr, time::Duration};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::{
-    Certificate,
-    der::{DateTime, Decode, oid::ObjectIdentifier},
-    ext::pkix::{ExtendedKeyUsage, SubjectAltName, name::GeneralName},
+    Certificate, Version,
+    der::{self, DateTime, Decode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::GeneralName},
+    spki::SubjectPublicKeyInfoOwned,
 };
+
+/// rsaEncryption.
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// id-kp-serverAuth and anyExtendedKeyUsage.
 const SERVER_PURPOSES: [ObjectIdentifier; 2] =
@@ -25,6 +29,10 @@ pub(crate) struct Description {
     pub(crate) not_after: UnixTime,
     /// Whether a server may use it, as far as its purposes go.
     pub(crate) is_for_servers: bool,
+    /// Whether it may issue others. Version 1 had no place to say so.
+    pub(crate) is_authority: bool,
+    /// The size of its key, if that is an RSA key.
+    pub(crate) rsa_bits: Option<usize>,
 }
 
 /// Reads a certificate; nothing where it is not one that can be read.
@@ -45,7 +53,25 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
         not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
         is_for_servers: purposes
             .is_none_or(|(_, ExtendedKeyUsage(purposes))| purposes.iter().any(|id| SERVER_PURPOSES.contains(id))),
+        is_authority: certificate.version() == Version::V1
+            || matches!(certificate.get_extension::<BasicConstraints>(), Ok(Some((_, constraints))) if constraints.ca),
+        rsa_bits: rsa_bits(certificate.subject_public_key_info()),
     })
+}
+
+/// The size of an RSA key (RFC 8017, appendix A.1.1).
+fn rsa_bits(key: &SubjectPublicKeyInfoOwned) -> Option<usize> {
+    if key.algorithm.oid != RSA {
+        return None;
+    }
+    let mut reader = SliceReader::new(key.subject_public_key.raw_bytes()).ok()?;
+    let modulus: Result<usize, der::Error> = reader.sequence(|reader| {
+        let modulus = UintRef::decode(reader)?;
+        UintRef::decode(reader)?;
+        let leading_zeros = modulus.as_bytes().first().map_or(0, |byte| byte.leading_zeros() as usize);
+        Ok(modulus.as_bytes().len() * 8 - leading_zeros)
+    });
+    modulus.ok()
 }
 
 fn name(name: &GeneralName) -> Option<String> {

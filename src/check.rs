@@ -15,10 +15,10 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{
     config::Config,
     deadline::Deadline,
-    guard::{Guard, MAX_MESSAGE},
+    guard::{Guard, MAX_MESSAGE, refused},
     http2::Connection,
     journal::Journal,
-    outcome::{Failure, Kind, Phase, status_name},
+    outcome::{Failure, Kind, Phase, Retry, status_name},
     text::shown,
 };
 
@@ -56,7 +56,7 @@ async fn check(connection: &Connection, config: &Config, service: &str, deadline
     request.set_timeout(grpc_timeout(config, deadline));
     match deadline.bound(client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().status),
-        Ok(Err(status)) => Err(failure(config, service, &status, deadline)),
+        Ok(Err(status)) => Err(failure(connection, config, service, &status, deadline)),
         Err(_) => Err(timed_out(config, deadline)),
     }
 }
@@ -83,7 +83,7 @@ fn grpc_timeout(config: &Config, deadline: Deadline) -> Duration {
 }
 
 /// Whatever the server did is told by the guard; what remains is a message that tonic could not decode.
-fn failure(config: &Config, service: &str, status: &Status, deadline: Deadline) -> Failure {
+fn failure(connection: &Connection, config: &Config, service: &str, status: &Status, deadline: Deadline) -> Failure {
     let told = status.source().and_then(|source| source.downcast_ref::<Failure>());
     let mut failure = told.cloned().unwrap_or_else(|| {
         Failure::new(Kind::MalformedResponse, format!("the answer is malformed: {}", status.message()))
@@ -91,6 +91,11 @@ fn failure(config: &Config, service: &str, status: &Status, deadline: Deadline) 
     // The server keeps our time too (`grpc-timeout`), and may be a moment ahead.
     if failure.grpc_code == Some(Code::DeadlineExceeded) && deadline.is_half_over() {
         return timed_out(config, deadline);
+    }
+    if failure.retry == Retry::OnceMore
+        && let Some(reason) = connection.goaway()
+    {
+        failure = refused(Some(reason));
     }
     failure.message = format!("health check of {} failed: {}", config.address, failure.message);
     if failure.kind == Kind::ServiceUnknown && !service.is_empty() {

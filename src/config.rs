@@ -80,7 +80,7 @@ pub(crate) struct Config {
 }
 
 /// How to speak TLS.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tls {
     pub(crate) trust: Trust,
     /// The client's certificate chain and its key, as files.
@@ -90,7 +90,7 @@ pub(crate) struct Tls {
 }
 
 /// Which servers to believe.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Trust {
     /// Those with a certificate from one of the system's trust anchors.
     System,
@@ -109,7 +109,15 @@ impl Config {
         let address = arguments.addr.as_ref().ok_or_else(|| {
             Failure::new(Kind::Usage, "-addr is not specified").hint("say what to probe: -addr=:50051")
         })?;
-        let target = target::parse(&address.text).map_err(|error| unusable(address, &error))?;
+        let target = target::parse(&address.text).map_err(|error| {
+            if address.name.starts_with('-') || arguments.rpc_header.is_empty() {
+                // A user and a password may stand before an "@".
+                let text = address.text.rsplit_once('@').map_or(address.text.clone(), |(_, host)| format!("…@{host}"));
+                return unusable(&Given { text, name: address.name.clone() }, &error);
+            }
+            // What looks like an address may be the rest of a header that was not quoted.
+            Failure::new(Kind::Usage, format!("{}: {error}", address.name)).hint("headers with blanks need quotes")
+        })?;
         let tls = tls(arguments, &target)?;
         let authority = match &arguments.tls_server_name {
             Some(name) => authority_of(&name.text).map_err(|error| unusable(name, &error))?,
@@ -237,11 +245,11 @@ fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
             return Err(Failure::new(Kind::Usage, message));
         }
         (Some(_), None) => Trust::Anyone,
-        (None, Some(file)) => Trust::File(file.text.clone().into()),
+        (None, Some(file)) => Trust::File(path(file)?),
         (None, None) => Trust::System,
     };
     let identity = match (&arguments.tls_client_cert, &arguments.tls_client_key) {
-        (Some(cert), Some(key)) => Some((cert.text.clone().into(), key.text.clone().into())),
+        (Some(cert), Some(key)) => Some((path(cert)?, path(key)?)),
         (None, None) => None,
         (Some(cert), None) => {
             return Err(Failure::new(Kind::Usage, format!("{} needs -tls-client-key", cert.name)));
@@ -255,6 +263,14 @@ fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
         })?,
     };
     Ok(Some(Tls { trust, identity, server_name }))
+}
+
+/// A file's name. Its content in its place is a mistake that must not be repeated aloud.
+fn path(given: &Given) -> Result<PathBuf, Failure> {
+    if given.text.contains('\n') || given.text.contains("-----BEGIN") {
+        return Err(Failure::new(Kind::Usage, format!("{} takes a file's name, not its content", given.name)));
+    }
+    Ok(given.text.clone().into())
 }
 
 fn server_name(text: String) -> Result<ServerName<'static>> {
@@ -283,6 +299,11 @@ fn timeout(given: Option<&Given>) -> Result<Option<Duration>, Failure> {
 /// Reads `name: value` headers as the Go tool does: split at the first colon, the name lower-cased, the value without
 /// leading blanks. Headers that gRPC sets itself are dropped, as they are there.
 fn metadata(headers: &[Given]) -> Result<MetadataMap, Failure> {
+    // More is no request, and the table of headers has its limits.
+    const MOST: usize = 1000;
+    if headers.len() > MOST {
+        return Err(Failure::new(Kind::Usage, format!("more than {MOST} of {}", headers[0].name)));
+    }
     let mut metadata = MetadataMap::new();
     for header in headers {
         // A header may be a secret written the wrong way, so no message repeats it.
@@ -304,6 +325,7 @@ fn append(metadata: &mut MetadataMap, header: &str) -> Result<()> {
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => {
             bail!("{name} does not exist in HTTP/2")
         }
+        "content-length" => bail!("the length is not for the user to tell"),
         _ => {}
     }
     let illegal = || anyhow!("the name may have letters, digits, \"-\", \"_\" and \".\" only");

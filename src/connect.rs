@@ -93,6 +93,10 @@ async fn connect_by_name(
 
 /// The border where text is all there is: the standard library gives getaddrinfo's answer as a sentence only.
 fn resolve_failure(name: &str, error: &io::Error) -> Failure {
+    if error.raw_os_error().is_some() {
+        let message = format!("cannot resolve {name:?}: {}", plain(error));
+        return Failure::new(Kind::ResolveFailed, message).retry(Retry::WhileConnecting);
+    }
     let text = error.to_string();
     let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     // EAI_NONAME and EAI_NODATA of glibc, of musl, of macOS and BSD, and WSAHOST_NOT_FOUND.
@@ -105,6 +109,9 @@ fn resolve_failure(name: &str, error: &io::Error) -> Failure {
         "No such host is known",
     ];
     if not_found.iter().any(|sentence| reason.starts_with(sentence)) {
+        if name.contains('%') {
+            return Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: no such network interface"));
+        }
         let failure = Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: no such host"));
         return if name.contains('.') {
             failure
@@ -239,7 +246,9 @@ fn kind_of(error: &io::Error) -> Kind {
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::NetworkDown
-        | io::ErrorKind::AddrNotAvailable => Kind::Unreachable,
+        | io::ErrorKind::AddrNotAvailable
+        // EINVAL: a route that swallows, as some container networks have.
+        | io::ErrorKind::InvalidInput => Kind::Unreachable,
         io::ErrorKind::TimedOut => Kind::ConnectTimeout,
         io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
         io::ErrorKind::NotFound => Kind::SocketMissing,

@@ -160,7 +160,9 @@ fn announced(message: &[u8]) -> usize {
 
 /// `application/grpc`, alone or followed by `+` or `;`.
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let value = value.as_bytes();
     let rest = value.get(.."application/grpc".len()).filter(|start| start.eq_ignore_ascii_case(b"application/grpc"));
     rest.is_some() && matches!(value.get("application/grpc".len()), None | Some(b'+' | b';'))
 }
@@ -266,29 +268,39 @@ fn broken(error: &hyper::Error) -> Failure {
         }
         source = error.source();
     }
+    if error.is_canceled() {
+        let cause = "the server closed the connection before it took the request";
+        return Failure::new(Kind::StreamBroken, cause).retry(Retry::OnceMore);
+    }
     Failure::new(Kind::StreamBroken, "the server closed the connection amid the answer")
 }
 
 fn broken_stream(error: &h2::Error) -> Failure {
     let reason = error.reason();
-    let name = reason.map_or_else(String::new, |reason| format!(" ({})", reason_name(reason)));
-    let failed = |cause: &str| Failure::new(Kind::StreamBroken, cause);
+    let failed = |cause: &str| Failure::new(Kind::StreamBroken, format!("{cause}{}", in_brackets(reason)));
     if error.is_remote() && error.is_go_away() {
-        failed(&format!("the server refused the connection: GOAWAY{name}")).retry(Retry::OnceMore)
+        refused(reason)
     } else if error.is_remote() && error.is_reset() {
-        let failure = failed(&format!("the server broke off the answer: RST_STREAM{name}"));
+        let failure = failed("the server broke off the answer: RST_STREAM");
         if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnceMore) } else { failure }
     } else if error.is_io() {
         failed("the server closed the connection amid the answer")
     } else {
-        failed(&format!("the server broke the rules of HTTP/2{name}"))
+        failed("the answer breaks the rules of HTTP/2, or is too large")
     }
 }
 
+/// The failure of a request that a GOAWAY left out.
+pub(crate) fn refused(reason: Option<Reason>) -> Failure {
+    let cause = format!("the server refused the connection: GOAWAY{}", in_brackets(reason));
+    Failure::new(Kind::StreamBroken, cause).retry(Retry::OnceMore)
+}
+
 /// An error code's name as RFC 9113 writes it, or its number.
-fn reason_name(reason: Reason) -> String {
-    match u32::from(reason) {
-        0..=13 => format!("{reason:?}"),
-        code => format!("code {code}"),
+fn in_brackets(reason: Option<Reason>) -> String {
+    match reason.map(|reason| (reason, u32::from(reason))) {
+        Some((reason, 0..=13)) => format!(" ({reason:?})"),
+        Some((_, code)) => format!(" (code {code})"),
+        None => String::new(),
     }
 }

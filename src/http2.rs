@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use h2::Reason;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
@@ -27,7 +28,7 @@ const WINDOW_FOR_EACH: u32 = 1024;
 /// What the connection may hold at most.
 const MAX_WINDOW: u32 = 4 << 20;
 /// The most that the response's headers may take, decoded.
-const MAX_HEADERS: u32 = 16 * 1024;
+const MAX_HEADERS: u32 = 64 * 1024;
 /// How long to wait for the farewell to be written. A server that reads takes microseconds.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -45,9 +46,16 @@ fn connection_window(config: &Config) -> u32 {
 }
 
 /// Whether a server that closed a TLS connection without a word answers HTTP/2 in plaintext on another one.
-pub(crate) async fn speaks_plaintext(config: &Config, deadline: Deadline, journal: &Journal) -> bool {
-    match connect(config, deadline, journal).await {
-        Ok(stream) => Connection::open(stream, config, None, deadline, journal).await.is_ok(),
+pub(crate) async fn speaks_plaintext(config: &Config, deadline: Deadline) -> bool {
+    let journal = Journal::new(None);
+    match connect(config, deadline, &journal).await {
+        Ok(stream) => match Connection::open(stream, config, None, deadline, &journal).await {
+            Ok(connection) => {
+                connection.close().await;
+                true
+            }
+            Err(_) => false,
+        },
         Err(_) => false,
     }
 }
@@ -87,13 +95,21 @@ impl Connection {
         }
         let late = started.is_err().then_some(deadline);
         let seen = witness.seen();
-        let tls_failure = tls.and_then(|tls| tls.late_failure(config, seen.end()));
+        let tls_failure = tls.and_then(|tls| {
+            let is_silent = seen.opening() == Opening::Nothing && late.is_none();
+            tls.late_alert(config, seen.end()).or_else(|| tls.silent_refusal(config).filter(|_| is_silent))
+        });
         Err(tls_failure.unwrap_or_else(|| failure(config, &seen, tls.is_some(), late)))
     }
 
-    /// How the server ended the stream, if it did, as seen by `tls`.
-    pub(crate) fn late_tls_failure(&self, config: &Config, tls: Option<&tls::Client>) -> Option<Failure> {
-        tls?.late_failure(config, self.witness.seen().end())
+    /// The failure that a late alert of the server tells, if one came.
+    pub(crate) fn late_alert(&self, config: &Config, tls: Option<&tls::Client>) -> Option<Failure> {
+        tls?.late_alert(config, self.witness.seen().end())
+    }
+
+    /// The reason of a GOAWAY that came right behind the server's SETTINGS.
+    pub(crate) fn goaway(&self) -> Option<Reason> {
+        self.witness.seen().goaway().map(Reason::from)
     }
 
     /// Says goodbye: GOAWAY, TLS's `close_notify`, close. The server's log stays clean.

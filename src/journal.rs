@@ -36,6 +36,12 @@ pub(crate) struct Record {
     pub(crate) session: Option<Session>,
 }
 
+impl Record {
+    fn new() -> Self {
+        Self { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None }
+    }
+}
+
 /// A record that is being written.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -46,12 +52,16 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(verbose: Option<Rc<Verbose>>) -> Self {
-        let record = Record { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None };
-        Self { record: RefCell::new(record), verbose }
+        Self { record: RefCell::new(Record::new()), verbose }
     }
 
     pub(crate) fn record(&self) -> Record {
         self.record.borrow().clone()
+    }
+
+    /// Begins an attempt: what the one before recorded is no longer so.
+    pub(crate) fn begin_attempt(&self) {
+        *self.record.borrow_mut() = Record::new();
     }
 
     /// Begins a phase; its time runs from here.

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod config;
 mod connect;
+mod credentials;
 mod deadline;
 mod goflag;
 mod guard;
@@ -21,11 +22,15 @@ mod signals;
 mod target;
 mod text;
 mod tls;
+mod trust;
 mod wire;
 
-use std::{env, process::ExitCode, rc::Rc};
+use std::{env, process::ExitCode, rc::Rc, time::Duration};
 
-use tokio::{runtime, time::Instant};
+use tokio::{
+    runtime,
+    time::{Instant, sleep},
+};
 
 use crate::{
     cli::{Refusal, Request},
@@ -37,6 +42,9 @@ use crate::{
     signals::Signals,
     text::plain,
 };
+
+/// How long a signal leaves for GOAWAY and TLS's `close_notify`.
+const FAREWELL: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -85,6 +93,8 @@ fn run(config: &Config, start: Instant, verbose: Option<Rc<Verbose>>) -> (Result
         tokio::select! {
             verdicts = probe(config, start, &journal) => verdicts,
             signal = signals.next() => {
+                // The connection, left behind, says goodbye to the server.
+                sleep(FAREWELL).await;
                 let phase = journal.record().phase;
                 let message = format!("stopped by {signal} in the phase {}", phase.name());
                 Err(Failure::new(Kind::Interrupted(phase), message))

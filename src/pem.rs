@@ -1,11 +1,14 @@
 //! Certificate and key files: PEM to what rustls takes, or a failure that says what the file holds instead.
 
-use std::{fs, io::Read, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
-    deadline::{Deadline, Unfinished},
     outcome::{Failure, Kind},
     text::{plain, shown},
 };
@@ -22,38 +25,28 @@ pub(crate) struct PemFile {
     content: Vec<u8>,
 }
 
+/// A flag and its file, for messages.
+pub(crate) fn name(flag: &str, path: &Path) -> String {
+    format!("{flag}={}", shown(&path.display().to_string()))
+}
+
 impl PemFile {
-    /// Reads the file that `flag` names.
+    /// Reads the file that `flag` names. This may block, on a pipe or a network file system.
     ///
     /// # Errors
-    /// `file-unreadable`: it is missing, a directory, too large, or does not end before the deadline (a pipe).
-    pub(crate) async fn read(flag: &str, path: &Path, deadline: Deadline) -> Result<Self, Failure> {
-        let name = format!("{flag}={}", shown(&path.display().to_string()));
+    /// `file-unreadable`: it is missing, a directory, or too large.
+    pub(crate) fn read(flag: &str, path: &Path) -> Result<Self, Failure> {
+        let name = name(flag, path);
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
-        let metadata = fs::metadata(path).map_err(|error| unreadable(&plain(&error)))?;
-        if metadata.is_dir() {
-            return Err(unreadable("it is a directory"));
-        }
-        let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
-        if metadata.len() > MAX_FILE {
-            return Err(too_large());
-        }
-        let read = {
-            let path = path.to_owned();
-            move || {
-                let mut content = Vec::new();
-                fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content).map(|_| content)
+        let mut content = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content));
+        match read {
+            Ok(_) if content.len() as u64 > MAX_FILE => {
+                Err(unreadable("it is larger than 16 MiB").hint("is it the right file?"))
             }
-        };
-        // A pipe may have nobody at its other end.
-        let content = if metadata.is_file() { Ok(read()) } else { deadline.bound_blocking(read).await };
-        match content {
-            Ok(Ok(content)) if content.len() as u64 > MAX_FILE => Err(too_large()),
-            Ok(Ok(content)) => Ok(Self { name, path: shown(&path.display().to_string()), content }),
-            Ok(Err(error)) | Err(Unfinished::NoThread(error)) => Err(unreadable(&plain(&error))),
-            Err(Unfinished::Elapsed) => {
-                Err(unreadable(&format!("it is a pipe, and nobody wrote all of it within {}", deadline.limit())))
-            }
+            Ok(_) => Ok(Self { name, path: shown(&path.display().to_string()), content }),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
+            Err(error) => Err(unreadable(&plain(&error))),
         }
     }
 

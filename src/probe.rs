@@ -15,6 +15,8 @@ use crate::{
     tls,
 };
 
+/// How long to wait for a server to show what it speaks instead.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// Pauses between attempts to connect: the first, and what they grow to.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
@@ -45,7 +47,7 @@ pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) ->
     for answer in &mut answers {
         // A server that refuses our certificate may do so only now.
         if let Err(Failure { kind: Kind::StreamBroken, .. }) = answer
-            && let Some(failure) = connection.late_tls_failure(config, tls.as_ref())
+            && let Some(failure) = connection.late_alert(config, tls.as_ref())
         {
             *answer = Err(failure);
         }
@@ -62,59 +64,62 @@ async fn connect_patiently(
     journal: &Journal,
 ) -> Result<Connection, Failure> {
     let (mut pause, longest) = PAUSES;
-    let mut attempts = 1;
-    let mut failure = match open(config, tls, deadline, journal).await {
-        Err(failure) if config.keep_trying && failure.retry == Retry::WhileConnecting => failure,
-        ended => return ended,
-    };
-    while !deadline.remaining().is_zero() {
+    let mut attempts = 0;
+    let mut has_looked = false;
+    let mut last: Option<Failure> = None;
+    loop {
+        let mut failure = match open(config, tls, deadline, journal).await {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => failure,
+        };
+        attempts += 1;
+        let is_over = deadline.remaining().is_zero();
+        if !has_looked && matches!(failure.kind, Kind::ClosedEarly | Kind::TlsFailed) {
+            has_looked = true;
+            failure = second_look(config, failure, deadline).await;
+        }
+        failure = match last {
+            // Cut off by the deadline, an attempt tells less than the one before.
+            Some(last) if is_over => last,
+            _ if failure.retry == Retry::WhileConnecting && config.keep_trying => failure,
+            _ => return Err(failure),
+        };
+        if is_over {
+            failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
+            return Err(failure);
+        }
+        last = Some(failure);
         sleep(pause.min(deadline.remaining())).await;
         pause = (pause * 2).min(longest);
-        let ended = open(config, tls, deadline, journal).await;
-        attempts += 1;
-        match ended {
-            Err(next) if next.retry == Retry::WhileConnecting => failure = next,
-            // Cut off by the deadline, an attempt tells less than the one before.
-            Err(_) if deadline.remaining().is_zero() => break,
-            ended => return ended,
-        }
     }
-    failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
-    Err(failure)
 }
 
+/// Opens one connection.
 async fn open(
     config: &Config,
     tls: Option<&tls::Client>,
     deadline: Deadline,
     journal: &Journal,
 ) -> Result<Connection, Failure> {
-    let stream = connect(config, deadline, journal).await?;
-    let opened = match tls {
-        None => Connection::open(stream, config, None, deadline, journal).await,
-        Some(client) => match client.handshake(stream, config, deadline, journal).await {
-            Ok(stream) => Connection::open(stream, config, tls, deadline, journal).await,
-            Err(failure) => Err(failure),
-        },
-    };
-    match opened {
-        Err(failure) if failure.retry == Retry::WhileConnecting => {
-            Err(second_look(config, failure, deadline, journal).await)
-        }
-        opened => opened,
+    journal.begin_attempt();
+    let mut stream = connect(config, deadline, journal).await?;
+    if let Some(tls) = tls {
+        stream = tls.handshake(stream, config, deadline, journal).await?;
     }
+    Connection::open(stream, config, tls, deadline, journal).await
 }
 
 /// Many servers close without a word when TLS meets plaintext. Whether that is the cause is seen on a second
-/// connection, begun the other way.
-async fn second_look(config: &Config, failure: Failure, deadline: Deadline, journal: &Journal) -> Failure {
+/// connection, begun the other way, and soon.
+async fn second_look(config: &Config, failure: Failure, deadline: Deadline) -> Failure {
     let address = &config.address;
+    let deadline = Deadline::new(Instant::now(), SECOND_LOOK).or_earlier(Some(deadline));
     match failure.kind {
-        Kind::ClosedEarly if config.tls.is_none() && tls::speaks_tls(config, deadline, journal).await => {
+        Kind::ClosedEarly if config.tls.is_none() && tls::speaks_tls(config, deadline).await => {
             let message = format!("no HTTP/2 from {address}: the server closes plaintext connections and answers TLS");
             Failure::new(Kind::ServerSpeaksTls, message).hint("add -tls")
         }
-        Kind::TlsFailed if http2::speaks_plaintext(config, deadline, journal).await => {
+        Kind::TlsFailed if http2::speaks_plaintext(config, deadline).await => {
             let message = format!(
                 "TLS handshake with {address} failed: the server does not speak TLS: it closes TLS connections and \
                  answers HTTP/2 in plaintext"

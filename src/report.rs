@@ -40,50 +40,60 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Prints the report after what `-v` has told; the worst phase that failed, if any, is for the exit code.
     pub(crate) fn print(&self, style: Style, verbose: Option<&Verbose>) -> Option<Phase> {
-        let mut output = Output::default();
-        match &self.verdicts {
-            Ok(verdicts) => {
-                let names = if self.services.len() > 1 { self.services } else { &[] };
-                for (index, verdict) in verdicts.iter().enumerate() {
-                    if style.json {
-                        let service = self.services.get(index).map(String::as_str);
-                        self.json(&mut output, style, service, verdict.status.as_deref(), verdict.failure.as_ref());
-                    } else {
-                        text(&mut output, style, names.get(index), verdict.failure.as_ref());
-                    }
-                }
-            }
-            Err(failure) if style.json => match self.services {
-                [] => self.json(&mut output, style, None, None, Some(failure)),
-                services => {
-                    for service in services {
-                        self.json(&mut output, style, Some(service), None, Some(failure));
-                    }
-                }
-            },
-            Err(failure) => text(&mut output, style, None, Some(failure)),
+        let printed = verbose.map_or(0, Verbose::printed);
+        if style.json {
+            // No object is worth less than another; when they are too many, each is brief.
+            let output = self.json(style, Detail::All);
+            let output = if output.fits(printed) { output } else { self.json(style, Detail::Brief) };
+            output.print(printed);
+        } else {
+            self.text(style).print(printed);
         }
-        output.print(verbose.map_or(0, Verbose::printed));
         match &self.verdicts {
             Ok(verdicts) => verdicts.iter().filter_map(|verdict| Some(verdict.failure.as_ref()?.kind.phase())).min(),
             Err(failure) => Some(failure.kind.phase()),
         }
     }
 
-    fn json(
-        &self,
-        output: &mut Output,
-        style: Style,
-        service: Option<&str>,
-        status: Option<&str>,
-        failure: Option<&Failure>,
-    ) {
-        if failure.is_none() && style.quiet {
-            return;
+    fn text(&self, style: Style) -> Output {
+        let mut output = Output::default();
+        match &self.verdicts {
+            Ok(verdicts) => {
+                let names = if self.services.len() > 1 { self.services } else { &[] };
+                for (index, verdict) in verdicts.iter().enumerate() {
+                    text(&mut output, style, names.get(index), verdict.failure.as_ref());
+                }
+            }
+            Err(failure) => text(&mut output, style, None, Some(failure)),
         }
-        let record = self.record.as_ref();
+        output
+    }
+
+    /// An object for each service, also where nothing could be asked.
+    fn json(&self, style: Style, detail: Detail) -> Output {
+        let mut output = Output::default();
+        let mut push = |service: Option<&str>, status: Option<&str>, failure: Option<&Failure>| {
+            if failure.is_some() || !style.quiet {
+                output.push(Stream::Result, failure.is_some(), self.line(detail, service, status, failure));
+            }
+        };
+        match &self.verdicts {
+            Ok(verdicts) => {
+                for (service, verdict) in self.services.iter().zip(verdicts) {
+                    push(Some(service), verdict.status.as_deref(), verdict.failure.as_ref());
+                }
+            }
+            Err(failure) if self.services.is_empty() => push(None, None, Some(failure)),
+            Err(failure) => self.services.iter().for_each(|service| push(Some(service), None, Some(failure))),
+        }
+        output
+    }
+
+    fn line(&self, detail: Detail, service: Option<&str>, status: Option<&str>, failure: Option<&Failure>) -> String {
+        let is_brief = detail == Detail::Brief;
+        let record = self.record.as_ref().filter(|_| !is_brief);
         let line = Line {
-            addr: self.address.map(|address| printable(address, MAX_NOTE)),
+            addr: self.address.filter(|_| !is_brief).map(|address| printable(address, MAX_NOTE)),
             peer: record.and_then(|record| record.peer.as_deref()),
             service: service.map(|service| printable(service, MAX_NOTE)),
             healthy: failure.is_none(),
@@ -93,15 +103,22 @@ impl Report<'_> {
             error: failure.map(|failure| ErrorLine {
                 phase: failure.kind.phase().name(),
                 kind: failure.kind.name(),
-                message: printable(&failure.message, MAX_MESSAGE),
-                hint: failure.hint.as_deref().map(|hint| printable(hint, MAX_NOTE)),
+                message: Some(printable(&failure.message, MAX_MESSAGE)).filter(|_| !is_brief),
+                hint: failure.hint.as_deref().filter(|_| !is_brief).map(|hint| printable(hint, MAX_NOTE)),
                 grpc_code: failure.grpc_code.map(i32::from),
             }),
         };
         // Strings and numbers with string keys always serialise.
-        let line = serde_json::to_string(&line).unwrap_or_default();
-        output.push(Stream::Result, failure.is_some(), line);
+        serde_json::to_string(&line).unwrap_or_default()
     }
+}
+
+/// How much an object in JSON tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    All,
+    /// What a program needs to act: service, status, kind.
+    Brief,
 }
 
 fn text(output: &mut Output, style: Style, service: Option<&String>, failure: Option<&Failure>) {
@@ -143,10 +160,14 @@ impl Output {
         self.lines.push((stream, tells_failure, line + "\n"));
     }
 
-    /// Prints the lines in their order, as many as [`MAX_OUTPUT`] has room for after what was `printed` already.
+    /// Whether there is room for all lines after what was `printed` already.
+    fn fits(&self, printed: usize) -> bool {
+        self.lines.iter().map(|(_, _, line)| line.len()).sum::<usize>() <= room(printed)
+    }
+
+    /// Prints the lines in their order, as many as there is room for.
     fn print(&self, printed: usize) {
-        const LAST_WORD: usize = "(18446744073709551615 more lines)\n".len();
-        let mut room = MAX_OUTPUT.saturating_sub(printed + LAST_WORD);
+        let mut room = room(printed);
         let mut fits = vec![false; self.lines.len()];
         for first_choice in [true, false] {
             for ((_, tells_failure, line), fits) in self.lines.iter().zip(&mut fits) {
@@ -171,15 +192,45 @@ impl Output {
     }
 }
 
+/// What is left of [`MAX_OUTPUT`], a last word spared.
+fn room(printed: usize) -> usize {
+    const LAST_WORD: usize = "(18446744073709551615 more lines)\n".len();
+    MAX_OUTPUT.saturating_sub(printed + LAST_WORD)
+}
+
 /// Prints text that was asked for: help, version.
 pub(crate) fn print(text: &str) {
     write(io::stdout(), text);
 }
 
-/// A stream that is closed or full changes nothing: the exit code is the result.
-fn write(mut stream: impl Write, text: &str) {
-    if !text.is_empty() {
+/// A stream that is closed, full or stuck changes nothing: the exit code is the result.
+fn write(mut stream: impl Write + Stuck, text: &str) {
+    if !text.is_empty() && !stream.is_stuck() {
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+    }
+}
+
+/// A stream whose reader may not read.
+trait Stuck {
+    /// Whether a write would block for longer than a reader needs who reads. A person at a terminal may take any time.
+    fn is_stuck(&self) -> bool;
+}
+
+#[cfg(unix)]
+impl<S: std::os::fd::AsFd + IsTerminal> Stuck for S {
+    fn is_stuck(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let mut ready = [PollFd::new(self, PollFlags::OUT)];
+        poll(&mut ready, Some(&PATIENCE)) == Ok(0) && !self.is_terminal()
+    }
+}
+
+#[cfg(not(unix))]
+impl<S> Stuck for S {
+    fn is_stuck(&self) -> bool {
+        false
     }
 }
 
@@ -309,7 +360,8 @@ impl<'a> From<&'a Session> for TlsLine<'a> {
 struct ErrorLine {
     phase: &'static str,
     kind: &'static str,
-    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

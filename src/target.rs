@@ -1,6 +1,9 @@
 //! What to dial: gRPC's target syntax (grpc/doc/naming.md, and what the Go tool reads) to an endpoint.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use anyhow::{Result, anyhow, bail, ensure};
 
@@ -130,8 +133,13 @@ fn host_and_port(text: &str, default_port: Option<u16>) -> Result<Target> {
             (host, after.strip_prefix(':'))
         }
         None => match text.split_once(':') {
+            _ if text.contains('@') => bail!("an address has no user; write host:port"),
             Some((_, port)) if port.contains(':') => {
-                bail!("an IPv6 address needs brackets; write [::1]:50051")
+                let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+                if is_v6(text) || text.rsplit_once(':').is_some_and(|(host, _)| is_v6(host)) {
+                    bail!("an IPv6 address needs brackets; write [::1]:50051")
+                }
+                bail!("there is more than one colon; write host:port")
             }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -176,8 +184,7 @@ fn parse_port(text: &str) -> Result<u16> {
 fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
     if bracketed {
         let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
-        let address: std::net::Ipv6Addr =
-            address.parse().map_err(|_| anyhow!("[{}] is not an IPv6 address", shown(host)))?;
+        let address: Ipv6Addr = address.parse().map_err(|_| anyhow!("[{}] is not an IPv6 address", shown(host)))?;
         return Ok(match zone {
             None => Host::Ip(address.into()),
             Some("") => bail!("the zone after \"%\" is missing"),
@@ -211,6 +218,10 @@ fn unix(path: &str) -> Result<Target> {
         None => path,
     };
     ensure!(cfg!(unix), "unix sockets are not supported on this system");
+    // Go's way to write a name in the abstract namespace.
+    if let Some(name) = path.strip_prefix('@') {
+        return unix_abstract(name);
+    }
     ensure!(!path.is_empty(), "the path of the socket is missing");
     ensure!(path.len() <= MAX_SOCKET_PATH, "the path of a unix socket has at most {MAX_SOCKET_PATH} bytes");
     Ok(Target { endpoint: Endpoint::Unix(path.into()), authority: "localhost".to_owned() })

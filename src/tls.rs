@@ -3,35 +3,31 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerIncompatible,
-    RootCertStore, SignatureScheme,
-    client::{
-        ResolvesClientCert, Resumption, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
+    AlertDescription, CertificateError, ClientConfig, OtherError, PeerIncompatible, ProtocolVersion, SignatureScheme,
+    client::{ResolvesClientCert, Resumption, danger::ServerCertVerifier},
     crypto::{CryptoProvider, ring},
-    server::ParsedCertificate,
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     certificate::{Description, date_time, describe, span},
-    config::{Config, Tls, Trust},
+    config::{Config, Tls},
     connect::{Stream, connect},
-    deadline::{Deadline, Unfinished},
+    credentials::{self, Trusted},
+    deadline::Deadline,
     journal::{Journal, Session},
     outcome::{Failure, Kind, Phase, Retry},
     pem::PemFile,
     text::{plain, snake_case},
+    trust::Verifier,
     wire::{End, Opening, Watched, Witness},
 };
 
@@ -48,7 +44,7 @@ pub(crate) struct Client {
     verifier: Arc<Verifier>,
     identity: Arc<Identity>,
     /// What the trusted certificates come from, for messages.
-    trust: String,
+    trust: &'static str,
 }
 
 impl Client {
@@ -58,41 +54,28 @@ impl Client {
     /// Those of the usage phase: files that cannot be read or used.
     pub(crate) async fn load(tls: &Tls, deadline: Deadline, journal: &Journal) -> Result<Self, Failure> {
         let provider = Arc::new(ring::default_provider());
-        let (verifier, trust) = match &tls.trust {
-            Trust::Anyone => (Verifier::anyone(), "nothing"),
-            Trust::File(path) => {
-                let file = PemFile::read("-tls-ca-cert", path, deadline).await?;
-                let (certificates, broken) = file.certificates()?;
-                let anchors = anchors(&certificates, broken, journal).ok_or_else(|| {
-                    let message = format!("{} holds no usable certificate", file.name());
-                    Failure::new(Kind::CertificateInvalid, message)
-                })?;
-                (Verifier::of(anchors, certificates, &provider), "-tls-ca-cert")
-            }
-            Trust::System => {
-                (Verifier::of(system_anchors(deadline, journal).await?, Vec::new(), &provider), "the system")
-            }
+        let credentials = credentials::read(tls, deadline).await?;
+        let verifier = Arc::new(Verifier::new(&credentials.trusted, &provider, journal)?);
+        let trust = match credentials.trusted {
+            Trusted::Anyone => "nothing",
+            Trusted::File(_) => "-tls-ca-cert",
+            Trusted::System(..) => "the system",
         };
-        let identity = match &tls.identity {
-            Some((certificate, key)) => {
-                let certificate = PemFile::read("-tls-client-cert", certificate, deadline).await?;
-                let key = PemFile::read("-tls-client-key", key, deadline).await?;
-                Some(Arc::new(certified_key(&certificate, &key, &provider)?))
-            }
+        let key = match &credentials.identity {
+            Some((certificate, key)) => Some(Arc::new(certified_key(certificate, key, &provider)?)),
             None => None,
         };
-        let (verifier, identity) =
-            (Arc::new(verifier), Arc::new(Identity { key: identity, asked: AtomicBool::new(false) }));
+        let identity = Arc::new(Identity { key, asked: AtomicBool::new(false) });
         let config = client_config(&provider, Arc::clone(&verifier) as _, Arc::clone(&identity));
         let server_name = tls.server_name.clone();
-        Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust: trust.to_owned() })
+        Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust })
     }
 
     /// Shakes hands over `stream`, for HTTP/2.
     ///
     /// # Errors
     /// Those of the phase tls. Under TLS 1.3 the server's verdict on the client's certificate comes later; see
-    /// [`Client::late_failure`].
+    /// [`Client::late_alert`].
     pub(crate) async fn handshake(
         &self,
         stream: Stream,
@@ -109,6 +92,10 @@ impl Client {
                 if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) {
                     return Err(no_http2(config, "the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"));
                 }
+                if stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
+                    // The server has judged our certificate before it finished.
+                    self.identity.asked.store(false, Ordering::Relaxed);
+                }
                 journal.end(Phase::Tls, begun, || Self::tell(&session));
                 journal.set_session(session);
                 Ok(Box::new(stream))
@@ -118,20 +105,21 @@ impl Client {
         }
     }
 
-    /// The failure of a handshake that the server broke off after it had ended for us, as TLS 1.3 has it when the
-    /// client's certificate is missing or refused. `None`: the stream ended otherwise.
-    pub(crate) fn late_failure(&self, config: &Config, end: Option<&End>) -> Option<Failure> {
-        if let End::Broken(error) = end?
-            && let Some(rustls::Error::AlertReceived(alert)) = tls_error(error)
-        {
-            return Some(self.alert(config, *alert));
+    /// The failure that a late alert tells: under TLS 1.3 a missing or refused client certificate shows only after the
+    /// handshake has ended for us. `None`: the stream ended otherwise.
+    pub(crate) fn late_alert(&self, config: &Config, end: Option<&End>) -> Option<Failure> {
+        match end {
+            Some(End::Broken(error)) => match tls_error(error) {
+                Some(rustls::Error::AlertReceived(alert)) => Some(self.alert(config, *alert)),
+                _ => None,
+            },
+            _ => None,
         }
-        self.silent_refusal(config)
     }
 
-    /// What it means that the server closes without an alert, as many do: if it has asked for a certificate, that is
-    /// the one thing it can have taken offence at.
-    fn silent_refusal(&self, config: &Config) -> Option<Failure> {
+    /// What it means that the server closes without an alert, as many do, and before it has sent anything: if it has
+    /// asked for a certificate, that is the one thing it can have taken offence at.
+    pub(crate) fn silent_refusal(&self, config: &Config) -> Option<Failure> {
         if !self.identity.is_asked_for() {
             return None;
         }
@@ -206,33 +194,42 @@ impl Client {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 wrong_name(config, &self.server_name.to_str(), presented.as_ref())
             }
-            CertificateError::UnknownIssuer => {
-                let failure = match &presented {
-                    Some(Description { subject, issuer, .. }) if subject == issuer => failed(
-                        Kind::TlsCertificateUnknownIssuer,
-                        &format!("the certificate of {subject} is self-signed, and {} does not hold it", self.trust),
-                    ),
-                    Some(Description { issuer, .. }) => failed(
-                        Kind::TlsCertificateUnknownIssuer,
-                        &format!("the certificate was issued by {issuer}, which {} does not hold", self.trust),
-                    ),
-                    None => failed(Kind::TlsCertificateUnknownIssuer, "the certificate's issuer is unknown"),
-                };
-                failure.hint("give the issuer's certificate with -tls-ca-cert; the server must send those in between")
-            }
+            CertificateError::UnknownIssuer => self.unknown_issuer(config, presented.as_ref(), now),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
             }
-            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => failed(
-                Kind::TlsCertificateInvalid,
-                "the certificate, or one in its chain, has a signature or key that is not accepted (such as SHA-1, \
-                 RSA below 2048 bits, or P-521)",
-            ),
-            CertificateError::Other(error) => {
-                failed(Kind::TlsCertificateInvalid, &format!("the certificate is not acceptable: {error}"))
+            error => {
+                let rsa_bits = presented.as_ref().and_then(|presented| presented.rsa_bits);
+                let cause = match rsa_bits {
+                    Some(bits @ ..2048) => format!("the certificate's RSA key has {bits} bits, and 2048 are the least"),
+                    _ => format!("the certificate is not acceptable: {}", unacceptable(error)),
+                };
+                failed(Kind::TlsCertificateInvalid, &cause)
             }
-            error => failed(Kind::TlsCertificateInvalid, &format!("the certificate is not acceptable: {error}")),
+        }
+    }
+
+    fn unknown_issuer(&self, config: &Config, presented: Option<&Description>, now: UnixTime) -> Failure {
+        let unknown = |cause: &str| {
+            handshake_failure(config, Kind::TlsCertificateUnknownIssuer, cause)
+                .hint("give the issuer's certificate with -tls-ca-cert; the server must send those in between")
+        };
+        if let Some(Description { subject, not_before, not_after, .. }) = self.verifier.lapsed().first() {
+            let (kind, cause) = if *not_after < now {
+                (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
+            } else {
+                (Kind::TlsCertificateNotYetValid, format!("is not valid before {}", date_time(*not_before)))
+            };
+            return handshake_failure(config, kind, &format!("the certificate of {subject} in {} {cause}", self.trust));
+        }
+        match presented {
+            Some(Description { subject, issuer, .. }) if subject == issuer => {
+                unknown(&format!("the certificate of {subject} is self-signed, and {} does not hold it", self.trust))
+            }
+            Some(Description { issuer, .. }) => {
+                unknown(&format!("the certificate was issued by {issuer}, which {} does not hold", self.trust))
+            }
+            None => unknown("the certificate's issuer is unknown"),
         }
     }
 
@@ -277,6 +274,8 @@ impl Client {
                 failed(Kind::TlsFailed, &format!("the server has no certificate for {}", self.server_name.to_str()))
                     .hint("give a name that it has one for with -tls-server-name")
             }
+            AlertDescription::HandshakeFailure => failed(Kind::TlsFailed, &cause)
+                .hint("no cipher or kind of key in common; keys of P-521 and Ed448 are not supported"),
             _ => failed(Kind::TlsFailed, &cause),
         }
     }
@@ -324,11 +323,11 @@ impl Client {
 }
 
 /// Whether a server that closed a plaintext connection without a word answers TLS on another one.
-pub(crate) async fn speaks_tls(config: &Config, deadline: Deadline, journal: &Journal) -> bool {
-    let Ok(stream) = connect(config, deadline, journal).await else { return false };
+pub(crate) async fn speaks_tls(config: &Config, deadline: Deadline) -> bool {
+    let Ok(stream) = connect(config, deadline, &Journal::new(None)).await else { return false };
     let Ok(name) = ServerName::try_from(config.target.server_name()) else { return false };
     let identity = Identity { key: None, asked: AtomicBool::new(false) };
-    let tls = client_config(&Arc::new(ring::default_provider()), Arc::new(danger::Anyone), Arc::new(identity));
+    let tls = client_config(&Arc::new(ring::default_provider()), Arc::new(Verifier::anyone()), Arc::new(identity));
     let (stream, witness) = Watched::new(stream);
     // What the server answers tells enough, whether or not the handshake goes on.
     let _ = deadline.bound(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await;
@@ -399,6 +398,31 @@ fn wrong_name(config: &Config, wanted: &str, presented: Option<&Description>) ->
     }
 }
 
+/// What webpki has against a certificate.
+fn unacceptable(error: &CertificateError) -> String {
+    let webpki = match error {
+        CertificateError::Other(OtherError(error)) => error.downcast_ref(),
+        _ => None,
+    };
+    match (error, webpki) {
+        (_, Some(webpki::Error::MaximumPathDepthExceeded)) => "its chain has more than 6 intermediates".to_owned(),
+        (_, Some(webpki::Error::UnsupportedCertVersion)) => {
+            "it is of X.509 version 1; issue it as version 3, with a subject alternative name".to_owned()
+        }
+        (
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            _,
+        ) => {
+            "it, or one in its chain, has a signature or key that is not supported (such as SHA-1 or P-521)".to_owned()
+        }
+        (CertificateError::BadSignature, _) => "a signature is wrong".to_owned(),
+        (CertificateError::BadEncoding, _) => "it is not well-formed".to_owned(),
+        (_, Some(error)) => error.to_string(),
+        (error, None) => error.to_string(),
+    }
+}
+
 /// The certificate that a limit belongs to: the server's own if it has that limit, else one of its issuers'.
 fn whose(own: Option<UnixTime>, limit: UnixTime) -> &'static str {
     if own.is_none_or(|own| own == limit) { "the certificate" } else { "a CA certificate in its chain" }
@@ -416,34 +440,6 @@ fn alert_name(alert: AlertDescription) -> String {
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
-}
-
-/// Trust anchors from certificates; nothing where none is usable. Broken ones beside good ones do no harm.
-fn anchors(certificates: &[CertificateDer<'static>], broken: usize, journal: &Journal) -> Option<RootCertStore> {
-    let mut anchors = RootCertStore::empty();
-    let (_, ignored) = anchors.add_parsable_certificates(certificates.iter().cloned());
-    if broken + ignored > 0 {
-        journal.note(Phase::Usage, || format!("{} of the trusted certificates cannot be read", broken + ignored));
-    }
-    (!anchors.is_empty()).then_some(anchors)
-}
-
-async fn system_anchors(deadline: Deadline, journal: &Journal) -> Result<RootCertStore, Failure> {
-    let no_anchors = |cause: &str| {
-        Failure::new(Kind::NoTrustAnchors, format!("no trusted certificates found on this system: {cause}"))
-            .hint("give the server's CA with -tls-ca-cert, or mount the system's bundle")
-    };
-    // SSL_CERT_FILE may name a pipe.
-    let loaded =
-        deadline.bound_blocking(rustls_native_certs::load_native_certs).await.map_err(|error| match error {
-            Unfinished::Elapsed => no_anchors(&format!("reading them took more than {}", deadline.limit())),
-            Unfinished::NoThread(error) => no_anchors(&plain(&error)),
-        })?;
-    let broken = loaded.errors.len();
-    anchors(&loaded.certs, broken, journal).ok_or_else(|| match loaded.errors.first() {
-        Some(error) => no_anchors(&error.to_string()),
-        None => no_anchors("the usual places hold none"),
-    })
 }
 
 fn certified_key(certificate: &PemFile, key: &PemFile, provider: &CryptoProvider) -> Result<CertifiedKey, Failure> {
@@ -494,153 +490,5 @@ impl ResolvesClientCert for Identity {
 
     fn has_certs(&self) -> bool {
         self.key.is_some()
-    }
-}
-
-/// Verifies servers, and keeps the certificate that the last one presented, for messages.
-#[derive(Debug)]
-struct Verifier {
-    judge: Arc<dyn ServerCertVerifier>,
-    /// Certificates that are trusted as such, whatever kind they are.
-    pinned: Vec<CertificateDer<'static>>,
-    presented: Mutex<Option<CertificateDer<'static>>>,
-}
-
-impl Verifier {
-    fn of(anchors: RootCertStore, pinned: Vec<CertificateDer<'static>>, provider: &Arc<CryptoProvider>) -> Self {
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), Arc::clone(provider))
-            .build()
-            .expect("there are anchors, and no revocation lists that could be invalid");
-        Self { judge: verifier, pinned, presented: Mutex::new(None) }
-    }
-
-    fn anyone() -> Self {
-        Self { judge: Arc::new(danger::Anyone), pinned: Vec::new(), presented: Mutex::new(None) }
-    }
-
-    fn presented(&self) -> Option<CertificateDer<'static>> {
-        self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Whether a certificate was refused for its place in the chain alone.
-fn is_about_role(error: &CertificateError) -> bool {
-    match error {
-        CertificateError::UnknownIssuer => true,
-        CertificateError::Other(OtherError(error)) => {
-            matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-        }
-        _ => false,
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
-        let verified = self.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // A server's own certificate given as the trusted one is no issuer, and a self-signed one made by
-            // `openssl req -x509` is a CA besides. webpki refuses both, after it has checked the validity.
-            Err(rustls::Error::InvalidCertificate(error))
-                if is_about_role(&error) && self.pinned.contains(end_entity) =>
-            {
-                let is_for_servers = describe(end_entity).is_some_and(|description| description.is_for_servers);
-                if !is_for_servers {
-                    return Err(CertificateError::InvalidPurpose.into());
-                }
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.judge.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.judge.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.judge.supported_verify_schemes()
-    }
-}
-
-/// What `-tls-no-verify` does, kept apart from what everything else does.
-mod danger {
-    use super::{
-        CertificateDer, DigitallySignedStruct, HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-        ServerName, SignatureScheme, UnixTime,
-    };
-
-    /// Believes every server. With no identity to prove, a signature by the certificate's key proves nothing either.
-    #[derive(Debug)]
-    pub(super) struct Anyone;
-
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![
-                SignatureScheme::ECDSA_NISTP256_SHA256,
-                SignatureScheme::ECDSA_NISTP384_SHA384,
-                SignatureScheme::ECDSA_NISTP521_SHA512,
-                SignatureScheme::ED25519,
-                SignatureScheme::ED448,
-                SignatureScheme::RSA_PSS_SHA256,
-                SignatureScheme::RSA_PSS_SHA384,
-                SignatureScheme::RSA_PSS_SHA512,
-                SignatureScheme::RSA_PKCS1_SHA256,
-                SignatureScheme::RSA_PKCS1_SHA384,
-                SignatureScheme::RSA_PKCS1_SHA512,
-                SignatureScheme::RSA_PKCS1_SHA1,
-            ]
-        }
     }
 }

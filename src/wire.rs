@@ -92,6 +92,19 @@ impl Seen {
         parameters.collect::<Vec<_>>().join(" ")
     }
 
+    /// The error code of a GOAWAY among the first frames, as far as they were kept.
+    pub(crate) fn goaway(&self) -> Option<u32> {
+        const GOAWAY: u8 = 7;
+        let mut rest = self.head.as_slice();
+        while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+            if let (GOAWAY, [_, _, _, _, code @ ..]) = (*kind, payload) {
+                return code.first_chunk().map(|code| u32::from_be_bytes(*code));
+            }
+            rest = payload.get(u32::from_be_bytes([0, *a, *b, *c]) as usize..)?;
+        }
+        None
+    }
+
     /// Recognises the first bytes.
     pub(crate) fn opening(&self) -> Opening {
         let head = self.head.as_slice();

@@ -376,7 +376,7 @@ fn hosts_that_cannot_be_are_refused() {
         ("fe80::1:50051", brackets.to_owned()),
         ("dns:///::1:50051", brackets.to_owned()),
         ("ipv6:::1:50051", brackets.to_owned()),
-        ("a:b:50051", brackets.to_owned()),
+        ("a:b:50051", "there is more than one colon; write host:port".to_owned()),
         ("[::1", "\"]\" is missing".to_owned()),
         ("[::1:50051", "\"]\" is missing".to_owned()),
         ("[::1]50051", "after \"]\" only :port may follow".to_owned()),
@@ -390,12 +390,17 @@ fn hosts_that_cannot_be_are_refused() {
         (".:50051", "the host name has an empty part".to_owned()),
         ("b\u{fc}cher.test:50051", "the host name is not ASCII; write its xn-- form".to_owned()),
         ("%zz:1", "'%' cannot be in a host name".to_owned()),
-        ("user@host:1", "'@' cannot be in a host name".to_owned()),
         ("a/b:1", "'/' cannot be in a host name".to_owned()),
         ("a,b:1", "',' cannot be in a host name".to_owned()),
         ("*:50051", "'*' cannot be in a host name".to_owned()),
     ] {
         refuse(address, &cause);
+    }
+    // A user may have a password, and neither is told.
+    for address in ["user@host:1", "user:secret@host:1", "user:secret@[::1]:1"] {
+        let host = address.split_once('@').expect("there is a user").1;
+        let line = format!("error: -addr=…@{host}: an address has no user; write host:port\n");
+        Probe::new([format!("-addr={address}")]).run().expect(1, "", &line);
     }
     let label = "a part of a host name has at most 63 characters";
     refuse(&format!("{}:50051", "a".repeat(64)), label);

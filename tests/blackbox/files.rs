@@ -258,12 +258,25 @@ fn pipes_with_and_without_a_writer() {
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
     let fifo = fifo.display().to_string();
     let flags = [client.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")];
-    let line = format!("error: cannot read -tls-ca-cert={fifo}: it is a pipe, and nobody wrote all of it within 1s\n");
-    Probe::new(&flags).run().expect(1, "", &line);
+    let lines = format!(
+        "error: cannot read -tls-ca-cert={fifo}: it did not end within 1s\nhint: is it a pipe that nobody writes to?\n"
+    );
+    Probe::new(&flags).run().expect(1, "", &lines);
 
     let plain = server::tls(&client.authority.server(&["127.0.0.1"]));
     let running = Probe::new([plain.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")]).start();
     // Opening for writing waits until the probe reads.
     std::fs::write(&fifo, &client.authority.pem).expect("the probe reads");
     running.finish().expect_healthy();
+}
+
+/// A likely mistake with variables, and the key must not end in a log.
+#[test]
+fn a_key_in_place_of_its_file_is_not_repeated() {
+    let client = Client::new();
+    let cert = client.files.write("client.pem", &client.leaf.pem);
+    let ran = Probe::new([&client.server.addr(), "-tls", "-v", &format!("-tls-client-cert={cert}")])
+        .env("GRPC_HEALTH_PROBE_TLS_CLIENT_KEY", &client.leaf.key_pem)
+        .run();
+    ran.expect(1, "", "error: GRPC_HEALTH_PROBE_TLS_CLIENT_KEY takes a file's name, not its content\n");
 }

@@ -445,3 +445,16 @@ fn secrets_of_the_environment_are_not_told() {
         }
     }
 }
+
+#[test]
+fn more_headers_than_any_request_has_are_refused() {
+    let headers: Vec<String> = (0..25_000).map(|number| format!("-rpc-header=a{number}:")).collect();
+    let ran = Probe::new(["-addr=127.0.0.1:1".to_owned()].iter().chain(&headers)).run();
+    ran.expect(1, "", "error: more than 1000 of -rpc-header\n");
+}
+
+#[test]
+fn the_length_of_a_request_is_not_for_headers_to_tell() {
+    let ran = Probe::new(["-addr=127.0.0.1:1", "-rpc-header=content-length: 3"]).run();
+    ran.expect(1, "", "error: -rpc-header: the length is not for the user to tell\n");
+}

@@ -194,7 +194,7 @@ fn a_unix_socket_whose_backlog_is_full() {
     Probe::new([&addr, "-output=json", "-exit-codes=detailed"]).run().expect_kind(2, "connect", "connect-timeout");
     // It goes on as soon as there is room.
     let running = Probe::new([&addr, "-output=json"]).start();
-    std::thread::spawn(move || (0..2).for_each(|_| drop(listener.accept())));
+    thread::spawn(move || (0..2).for_each(|_| drop(listener.accept())));
     running.finish().expect_kind(1, "http2", "closed-early");
 }
 

@@ -645,3 +645,14 @@ fn an_address_that_is_fine_is_shown_as_it_is() {
     let ran = Probe::new([format!("-addr={address}")]).run();
     ran.expect_error(1, "error: cannot connect to [::1]:1: connection refused");
 }
+
+/// Each service has its object, however many there are: brief ones, if need be.
+#[test]
+fn json_of_many_services_leaves_none_out() {
+    let server = server::plaintext();
+    let services: Vec<String> = (0..30).map(|number| format!("-service=missing-{number}")).collect();
+    let ran = Probe::new([server.addr(), "-output=json".to_owned()].iter().chain(&services)).run();
+    let lines = json_lines(&ran);
+    assert_eq!((lines.len(), ran.stderr.as_str()), (30, ""), "{ran}");
+    assert!(lines.iter().all(|line| line["error"]["kind"] == "service-unknown"), "{ran}");
+}

@@ -4,7 +4,7 @@
 //! row is also held against the rules that hold for all: no hang, no panic, no more memory than 16 MiB, no more output than
 //! 4096 bytes, nothing raw.
 
-use std::time::Instant;
+use std::{io::Write, time::Instant};
 
 use crate::support::{
     frames::{
@@ -144,6 +144,7 @@ fn compressed(payload: &[u8]) -> Vec<u8> {
 // Before SETTINGS: TCP and other protocols.
 peers! {
     accepts_and_stays_silent [], fails("http2", "server-silent"), |peer, _| peer.drain();
+    closes_and_is_silent_on_the_second_look [], fails("http2", "closed-early"), |peer, number| if number > 0 { peer.drain() };
     accepts_and_closes [], fails("http2", "closed-early"), |_, _| {};
     reads_the_preface_and_closes [], fails("http2", "closed-early"), |peer, _| peer.greet();
     half_closes_and_waits [], fails("http2", "closed-early"), |peer, _| { peer.finish(); peer.drain(); };
@@ -246,6 +247,16 @@ peers! {
     resets_with_an_unknown_code [], fails("rpc", "stream-broken"), answers(rst_stream(4660));
     goaway_with_hostile_text [], fails("rpc", "stream-broken"), answers(goaway(0, 2, b"\x1b]0;owned\x07\xff\xfe\n\n"));
     goaway_and_its_code_is_unknown [], fails("rpc", "stream-broken"), answers(goaway(0, 0xdead_beef, b""));
+    refuses_with_goaway_beside_its_settings_once [], HEALTHY, |peer, number| {
+        if number == 0 {
+            peer.greet();
+            peer.send([settings(&[]), goaway(0, 0, b"")].concat());
+        } else {
+            peer.take_request();
+            peer.send(serving());
+        }
+        peer.drain();
+    };
     allows_no_stream_and_then_one [], HEALTHY, |peer, _| {
         peer.greet();
         peer.send(settings(&[(3, 0)]));
@@ -335,6 +346,10 @@ peers! {
     http_200_with_json [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/json"));
     http_200_with_grpc_web [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/grpc-web"));
     http_200_with_almost_grpc [], fails("rpc", "not-grpc"), answers(with_content_type(b"application/grpcx"));
+    http_200_with_two_content_types [], fails("rpc", "not-grpc"), answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("content-type", b"text/html")]),
+        data(0, &answer(1)), trailers(OK),
+    ].concat());
     http_200_with_grpc_and_proto [], HEALTHY, answers(with_content_type(b"application/grpc+proto"));
     http_200_with_grpc_and_a_parameter [], HEALTHY, answers(with_content_type(b"application/grpc;charset=utf-8"));
     http_301 [], fails("rpc", "http-status"), answers(page(b"301", b""));
@@ -443,6 +458,8 @@ peers! {
     names_identity_and_compresses ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"identity"), &compressed(&GZIPPED), OK));
     compressed_with_snappy ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"snappy"), &compressed(&[1, 2, 3]), OK));
     compressed_with_a_bad_checksum ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&{ let mut bad = GZIPPED; bad[14] ^= 1; bad }), OK));
+    compressed_bomb ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&gzip(&vec![0; 3 << 20])), OK));
+    compressed_bomb_not_asked_for [], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&gzip(&vec![0; 3 << 20])), OK));
     compressed_and_cut_off ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&GZIPPED[..12]), OK));
     compressed_nonsense ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(b"nonsense"), OK));
     an_unknown_compression_flag [], fails("rpc", "malformed-response"), answers(whole(None, &[2, 0, 0, 0, 2, 8, 1], OK));
@@ -478,6 +495,24 @@ fn the_text_of_a_status_is_shown_decoded_and_harmless() {
     let peer = Peer::new(answers(headers(END_STREAM, fields)));
     let line = format!("error: health check of {} failed: UNAVAILABLE: café \\u{{1b}}[31m closed\\n", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+#[test]
+fn a_goaway_beside_settings_is_named() {
+    let peer = Peer::new(|peer, _| {
+        peer.greet();
+        peer.send([settings(&[]), goaway(0, 11, b"too_many_pings")].concat());
+        peer.drain();
+    });
+    let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM)";
+    let line = format!("error: health check of {} failed: {cause}", peer.address);
+    Probe::new([peer.addr()]).run().expect_error(1, &line);
+    assert_eq!(peer.connections(), 2, "once more, on a new connection");
 }
 
 #[test]

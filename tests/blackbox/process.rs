@@ -564,3 +564,18 @@ fn what_the_probe_reads_is_what_it_was_told_to_read() {
     let ran = Probe::new([server.addr()]).current_dir(&files.path("")).env("HOME", &home).run();
     ran.expect_healthy();
 }
+
+/// A reader that does not read costs the output, not the exit code and not the time.
+#[test]
+fn a_pipe_that_is_full_stops_nobody() {
+    let server = server::plaintext();
+    let full = || {
+        let (reader, mut writer) = io::pipe().expect("pipes can be made");
+        // What a pipe of Linux holds.
+        writer.write_all(&vec![0; 65_536]).expect("it is empty");
+        (reader, writer)
+    };
+    let ((_reader, stdout), (_other_reader, stderr)) = (full(), full());
+    let ran = Probe::new([server.addr(), "-v".to_owned()]).stdout(stdout).stderr(stderr).run();
+    assert_eq!(ran.code, Some(0), "{ran}");
+}

@@ -132,6 +132,66 @@ fn a_leaf_of_an_authority_pinned() {
 }
 
 #[test]
+fn a_trusted_leaf_is_no_authority() {
+    let pki = Pki::new();
+    let impostor = pki.authority.impostor("Not a CA");
+    let server = server::tls(&impostor.server(&["127.0.0.1"]));
+    let trusted = format!("-tls-ca-cert={}", pki.files.write("impostor.pem", &impostor.pem));
+    probe_kind(&server.addr(), &[&trusted]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
+}
+
+#[test]
+fn an_authority_that_has_expired() {
+    let files = Files::new();
+    let authority = Authority::expired("Old CA");
+    let server = server::tls(&authority.server(&["127.0.0.1"]));
+    let trusted = format!("-tls-ca-cert={}", files.write("old.pem", &authority.pem));
+    let line = format!(
+        "error: TLS handshake with {} failed: the certificate of CN=Old CA in -tls-ca-cert expired on 2021-02-03",
+        server.address
+    );
+    probe(&server.addr(), &[&trusted]).expect_error(1, &line);
+    probe_kind(&server.addr(), &[&trusted]).expect_kind(2, "tls", "tls-certificate-expired");
+}
+
+#[test]
+fn a_chain_that_is_too_long() {
+    let pki = Pki::new();
+    let mut authority = pki.authority.intermediate("Intermediate 1");
+    for number in 2..=7 {
+        authority = authority.intermediate(&format!("Intermediate {number}"));
+    }
+    let server = server::tls(&authority.server(&["127.0.0.1"]));
+    let cause = "the certificate is not acceptable: its chain has more than 6 intermediates";
+    let line = format!("error: TLS handshake with {} failed: {cause}", server.address);
+    probe(&server.addr(), &[&pki.ca]).expect_error(1, &line);
+    probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-invalid");
+}
+
+/// A server that only wishes for a client certificate has taken no offence when it breaks off later.
+#[test]
+fn a_wish_for_a_client_certificate_is_not_blamed_for_what_comes_later() {
+    let pki = Pki::new();
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }
+        .config_with_optional_clients(&pki.authority);
+    let peer = Peer::new(move |peer, _| {
+        let mut stream = accept(peer, &config);
+        let sent = stream.write_all(&frames::settings(&[])).and_then(|()| stream.flush());
+        sent.expect("the probe reads");
+        // Until the request has come; then it hangs up.
+        let mut received = Vec::new();
+        while !received.windows(6).any(|bytes| bytes == [0, 1, 0, 0, 0, 1]) {
+            let mut chunk = [0; 1024];
+            match stream.read(&mut chunk) {
+                Ok(count @ 1..) => received.extend_from_slice(&chunk[..count]),
+                ended => panic!("the probe left: {ended:?}"),
+            }
+        }
+    });
+    probe_kind(&peer.addr(), &[&pki.ca]).expect_kind(3, "rpc", "stream-broken");
+}
+
+#[test]
 fn a_pinned_certificate_that_has_expired() {
     let pki = Pki::new();
     let leaf = pki.authority.issue(&["127.0.0.1"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
@@ -476,11 +536,23 @@ fn every_alert_in_the_handshake() {
 }
 
 #[test]
+fn a_variable_for_roots_that_never_ends() {
+    let arguments = ["-addr=127.0.0.1:1", "-tls", "-output=json"];
+    let ran = Probe::wrapped(&["prlimit", "--as=67108864"], arguments).env("SSL_CERT_FILE", "/dev/zero").run();
+    ran.expect_kind(1, "usage", "no-trust-anchors");
+}
+
+#[test]
 fn the_system_roots_by_their_variable() {
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     let bundle = pki.files.path("ca.pem");
     Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_FILE", &bundle).run().expect_healthy();
+    let directory = pki.files.path("");
+    Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_DIR", &directory).run().expect_healthy();
+    // Empty counts as not set.
+    let both = Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", &directory).run();
+    both.expect_healthy();
     let ran = Probe::new([&server.addr(), "-tls", "-output=json"]).env("SSL_CERT_FILE", "/nonexistent").run();
     ran.expect_kind(1, "usage", "no-trust-anchors");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    SignatureAlgorithm,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
@@ -69,6 +69,16 @@ impl Authority {
     pub fn new(common_name: &str) -> Self {
         let key = KeyPair::generate().expect("keys can be made");
         let params = authority_params(common_name);
+        let certificate = params.self_signed(&key).expect("the parameters are valid");
+        Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
+    }
+
+    /// An authority whose time was over on 2021-02-03.
+    pub fn expired(common_name: &str) -> Self {
+        let key = KeyPair::generate().expect("keys can be made");
+        let mut params = authority_params(common_name);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 2, 3);
         let certificate = params.self_signed(&key).expect("the parameters are valid");
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
     }

@@ -14,7 +14,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{ClientCertVerifierBuilder, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -155,18 +155,23 @@ pub struct TlsSetup<'a> {
 
 impl TlsSetup<'_> {
     pub fn config(&self) -> Arc<ServerConfig> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let verifier = self.clients.map(|authority| client_verifier(authority).build().expect("there is a root"));
+        self.config_with(verifier)
+    }
+
+    /// The same, and clients may bring a certificate of this authority, or none.
+    pub fn config_with_optional_clients(&self, authority: &Authority) -> Arc<ServerConfig> {
+        let verifier = client_verifier(authority).allow_unauthenticated().build().expect("there is a root");
+        self.config_with(Some(verifier))
+    }
+
+    fn config_with(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(self.versions)
             .expect("ring has these versions");
-        let builder = match self.clients {
+        let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("PEM")).expect("a root");
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
-            }
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder
             .with_single_cert(self.leaf.chain.clone(), self.leaf.key.clone_key())
@@ -174,6 +179,12 @@ impl TlsSetup<'_> {
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
+}
+
+fn client_verifier(authority: &Authority) -> ClientCertVerifierBuilder {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("PEM")).expect("a root");
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
 }
 
 /// An HTTP/2 server that answers SERVING and hands each request over as it came.

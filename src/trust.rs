@@ -1,0 +1,219 @@
+//! Whom to believe: trust anchors, and the verification of a server's certificate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::CryptoProvider,
+    server::ParsedCertificate,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::{
+    certificate::{Description, describe},
+    credentials::Trusted,
+    journal::Journal,
+    outcome::{Failure, Kind, Phase},
+};
+
+/// Verifies servers, and keeps the certificate that the last one presented, for messages.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    judge: Arc<dyn ServerCertVerifier>,
+    /// The user's certificates: a server that presents one of them is the server meant, whatever kind it is.
+    pinned: Vec<CertificateDer<'static>>,
+    /// Whether there is an authority among them, so that others than the pinned can be believed.
+    trusts_issuers: bool,
+    /// Those that are no longer, or not yet, valid.
+    lapsed: Vec<Description>,
+    presented: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl Verifier {
+    /// # Errors
+    /// `certificate-invalid`, `no-trust-anchors`: no certificate that can be trusted is among them.
+    pub(crate) fn new(trusted: &Trusted, provider: &Arc<CryptoProvider>, journal: &Journal) -> Result<Self, Failure> {
+        let (certificates, broken, unusable) = match trusted {
+            Trusted::Anyone => return Ok(Self::anyone()),
+            Trusted::System(certificates, broken) => {
+                let message = "the system's trusted certificates cannot be used";
+                (certificates.clone(), *broken, Failure::new(Kind::NoTrustAnchors, message))
+            }
+            Trusted::File(file) => {
+                let (certificates, broken) = file.certificates()?;
+                let message = format!("{} holds no usable certificate", file.name());
+                (certificates, broken, Failure::new(Kind::CertificateInvalid, message))
+            }
+        };
+        let mut verifier = Self::anyone();
+        let mut issuers = certificates.clone();
+        if let Trusted::File(_) = trusted {
+            // webpki takes whatever is trusted for an authority, whatever it says of itself and however old it is.
+            let now = UnixTime::now();
+            issuers.retain(|certificate| match describe(certificate) {
+                Some(description) if now < description.not_before || description.not_after < now => {
+                    verifier.lapsed.push(description);
+                    false
+                }
+                description => description.is_none_or(|description| description.is_authority),
+            });
+            verifier.trusts_issuers = !issuers.is_empty();
+            verifier.pinned = certificates;
+        }
+        let anchors = if verifier.trusts_issuers { &issuers } else { &verifier.pinned };
+        let mut store = RootCertStore::empty();
+        let (_, ignored) = store.add_parsable_certificates(anchors.iter().cloned());
+        if broken + ignored > 0 {
+            journal.note(Phase::Usage, || format!("{} of the trusted certificates cannot be read", broken + ignored));
+        }
+        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
+        verifier.judge = judge.map_err(|_| unusable)?;
+        Ok(verifier)
+    }
+
+    /// Believes every server.
+    pub(crate) fn anyone() -> Self {
+        let judge = Arc::new(danger::Anyone);
+        Self { judge, pinned: Vec::new(), trusts_issuers: true, lapsed: Vec::new(), presented: Mutex::new(None) }
+    }
+
+    /// The certificate that the last server presented.
+    pub(crate) fn presented(&self) -> Option<CertificateDer<'static>> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Trusted certificates that are no longer, or not yet, valid.
+    pub(crate) fn lapsed(&self) -> &[Description] {
+        &self.lapsed
+    }
+}
+
+/// Whether a certificate was refused for its place in the chain alone.
+fn is_about_role(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer => true,
+        CertificateError::Other(OtherError(error)) => {
+            matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
+        if !self.trusts_issuers && !self.pinned.contains(end_entity) {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        let verified = self.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // A server's own certificate given as the trusted one is no issuer, and a self-signed one made by
+            // `openssl req -x509` is a CA besides. webpki refuses both, after it has checked the validity.
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_about_role(&error) && self.pinned.contains(end_entity) =>
+            {
+                let is_for_servers = describe(end_entity).is_some_and(|description| description.is_for_servers);
+                if !is_for_servers {
+                    return Err(CertificateError::InvalidPurpose.into());
+                }
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
+
+/// What `-tls-no-verify` does, kept apart from what everything else does.
+mod danger {
+    use super::{
+        CertificateDer, DigitallySignedStruct, HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+        ServerName, SignatureScheme, UnixTime,
+    };
+
+    /// Believes every server. With no identity to prove, a signature by the certificate's key proves nothing either.
+    #[derive(Debug)]
+    pub(super) struct Anyone;
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![
+                SignatureScheme::ECDSA_NISTP256_SHA256,
+                SignatureScheme::ECDSA_NISTP384_SHA384,
+                SignatureScheme::ECDSA_NISTP521_SHA512,
+                SignatureScheme::ED25519,
+                SignatureScheme::ED448,
+                SignatureScheme::RSA_PSS_SHA256,
+                SignatureScheme::RSA_PSS_SHA384,
+                SignatureScheme::RSA_PSS_SHA512,
+                SignatureScheme::RSA_PKCS1_SHA256,
+                SignatureScheme::RSA_PKCS1_SHA384,
+                SignatureScheme::RSA_PKCS1_SHA512,
+                SignatureScheme::RSA_PKCS1_SHA1,
+            ]
+        }
+    }
+}
