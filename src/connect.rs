@@ -19,7 +19,7 @@ use crate::{
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
     target::{Endpoint, Host},
-    text::plain,
+    text::{lower_first, plain},
 };
 
 /// How long an attempt runs alone before the next address is tried beside it (RFC 8305, section 5).
@@ -119,7 +119,7 @@ fn resolve_failure(name: &str, error: &io::Error) -> Failure {
             failure.hint("in Docker, both containers must share a network for this name to exist")
         };
     }
-    Failure::new(Kind::ResolveFailed, format!("cannot resolve {name:?}: {reason}"))
+    Failure::new(Kind::ResolveFailed, format!("cannot resolve {name:?}: {}", lower_first(reason)))
         .hint("the name servers in /etc/resolv.conf gave no usable answer")
         .retry(Retry::WhileConnecting)
 }

@@ -58,6 +58,11 @@ pub(crate) fn snake_case(camel_case: &str) -> String {
 pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
+    lower_first(text)
+}
+
+/// A sentence as a part of another.
+pub(crate) fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_lowercase());
     first.into_iter().chain(characters).collect()
