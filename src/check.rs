@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::{
     config::Config,
     deadline::Deadline,
-    guard::{Guard, MAX_MESSAGE, refused},
+    guard::{Guard, MAX_MESSAGE},
     http2::Connection,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry, status_name},
@@ -93,9 +93,9 @@ fn failure(connection: &Connection, config: &Config, service: &str, status: &Sta
         return timed_out(config, deadline);
     }
     if failure.retry == Retry::OnceMore
-        && let Some(reason) = connection.goaway()
+        && let Some(goaway) = connection.goaway()
     {
-        failure = refused(Some(reason));
+        failure.message = goaway;
     }
     failure.message = format!("health check of {} failed: {}", config.address, failure.message);
     if failure.kind == Kind::ServiceUnknown && !service.is_empty() {
@@ -107,7 +107,7 @@ fn failure(connection: &Connection, config: &Config, service: &str, status: &Sta
     failure
 }
 
-/// Runs all at once, to the end of the last.
+/// Runs all at once, to the end of the last. They borrow, which tasks of their own could not.
 async fn all<T>(work: Vec<impl Future<Output = T>>) -> Vec<T> {
     enum Slot<F, T> {
         Running(Pin<Box<F>>),

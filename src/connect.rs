@@ -150,16 +150,14 @@ async fn race(
     let begun = journal.begin(Phase::Connect);
     let mut attempts = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
-    let mut next = addresses.iter().copied();
+    let mut untried = addresses.iter().copied();
     let run = async {
         loop {
-            let more = match next.next() {
-                Some(address) => {
-                    attempts.spawn(async move { (address, TcpStream::connect(address).await) });
-                    next.len() > 0
-                }
-                None => false,
-            };
+            if let Some(address) = untried.next() {
+                attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+            }
+            let is_last = untried.len() == 0;
+            // Until it is the next address's turn.
             loop {
                 tokio::select! {
                     Some(ended) = attempts.join_next() => match ended {
@@ -167,13 +165,13 @@ async fn race(
                         Ok((address, Err(error))) => {
                             journal.note(Phase::Connect, || format!("{address}: {}", plain(&error)));
                             failed.push((address, error));
-                            if more { break }
+                            if !is_last { break }
                             if attempts.is_empty() { return None }
                         }
                         // An attempt neither panics nor is cancelled before the race is over.
                         Err(_) => return None,
                     },
-                    () = sleep(ATTEMPT_DELAY), if more => break,
+                    () = sleep(ATTEMPT_DELAY), if !is_last => break,
                 }
             }
         }
@@ -187,7 +185,10 @@ async fn race(
             Ok(Box::new(stream))
         }
         Ok(None) => Err(refused(config, &failed)),
-        Err(_) => Err(unanswered(config, &addresses, &failed, deadline)),
+        Err(_) => {
+            let tried = &addresses[..addresses.len() - untried.len()];
+            Err(unanswered(config, tried, &failed, deadline))
+        }
     }
 }
 
@@ -224,12 +225,12 @@ fn refused(config: &Config, failed: &[(SocketAddr, io::Error)]) -> Failure {
 
 fn unanswered(
     config: &Config,
-    addresses: &[SocketAddr],
+    tried: &[SocketAddr],
     failed: &[(SocketAddr, io::Error)],
     deadline: Deadline,
 ) -> Failure {
     let silent: Vec<SocketAddr> =
-        addresses.iter().filter(|address| failed.iter().all(|(failed, _)| failed != *address)).copied().collect();
+        tried.iter().filter(|address| failed.iter().all(|(failed, _)| failed != *address)).copied().collect();
     let mut message = format!("connecting to {} timed out after {}", config.address, deadline.limit());
     if silent.len() > 1 || silent.iter().any(|address| address.to_string() != config.address) {
         message += &format!(": no answer from {}", list(&silent));

@@ -4,6 +4,7 @@
 //! and tonic and lets pass only what gRPC over HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary answer with status 0.
 
 use std::{
+    cmp::Ordering,
     future::{Future, ready},
     pin::Pin,
     task::{Context, Poll},
@@ -21,6 +22,7 @@ use tonic::{Code, body::Body};
 use tower_service::Service;
 
 use crate::{
+    http2::in_brackets,
     outcome::{Failure, Kind, Retry},
     text::{printable, snake_case},
 };
@@ -64,27 +66,12 @@ impl Service<Request<Body>> for Guard {
 /// Reads the whole response and passes it on if it is a complete answer.
 async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, Failure> {
     let (mut head, body) = response.into_parts();
-    let is_grpc = is_grpc(&head.headers);
     if body.is_end_stream() {
-        // Trailers-Only: the headers end the stream, so a status in them counts.
-        if let Some(Ok(code)) = status(&head.headers)
-            && code != 0
-        {
-            return Err(status_failure(code, &head.headers, gzip));
-        }
+        return Err(trailers_only(head.status, &head.headers, gzip));
     }
-    if !is_grpc {
+    if !is_grpc(&head.headers) {
         return Err(not_grpc(head.status, &head.headers));
     }
-    if body.is_end_stream() {
-        return Err(match (head.status, status(&head.headers)) {
-            (StatusCode::OK, Some(Ok(_))) => malformed("status OK, but no message"),
-            (StatusCode::OK, Some(Err(failure))) => failure,
-            (StatusCode::OK, None) => malformed("it ended without a grpc-status"),
-            _ => http_status(head.status),
-        });
-    }
-
     let encoding = head.headers.remove(GRPC_ENCODING);
     let is_gzip = gzip && encoding.as_ref().is_some_and(|encoding| encoding == "gzip");
     let (message, trailers) = read(body, is_gzip).await?;
@@ -103,12 +90,11 @@ async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>
     if head.status != StatusCode::OK {
         return Err(http_status(head.status));
     }
-    match message.len().checked_sub(PREFIX).map(|received| (received, announced(&message))) {
+    match announced(&message).map(|announced| message.len().cmp(&(PREFIX + announced))) {
         None if message.is_empty() => return Err(malformed("status OK, but no message")),
-        None => return Err(malformed("the message was cut off")),
-        Some((received, announced)) if received < announced => return Err(malformed("the message was cut off")),
-        Some((received, announced)) if received > announced => return Err(malformed("more than one message came")),
-        Some(_) => {}
+        None | Some(Ordering::Less) => return Err(malformed("the message was cut off")),
+        Some(Ordering::Greater) => return Err(malformed("more than one message came")),
+        Some(Ordering::Equal) => {}
     }
 
     // tonic gets what was checked, and nothing that was not.
@@ -139,8 +125,8 @@ async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<Head
             Some(1) => return Err(malformed("the message is compressed, in a way that was not agreed on")),
             Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
         }
-        if message.len() >= PREFIX && announced(&message) > MAX_MESSAGE {
-            return Err(malformed(&format!("it announces a message of {} bytes", announced(&message))));
+        if let Some(announced @ MAX_MESSAGE..) = announced(&message) {
+            return Err(malformed(&format!("it announces a message of {announced} bytes")));
         }
         if message.len() > PREFIX + MAX_MESSAGE {
             return Err(malformed("more than one message came"));
@@ -153,9 +139,23 @@ async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<Head
     Ok((message, trailers))
 }
 
-/// The length that a message's prefix announces. There must be a prefix.
-fn announced(message: &[u8]) -> usize {
-    u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize
+/// The length that a message's prefix announces, once that has come.
+fn announced(message: &[u8]) -> Option<usize> {
+    match message {
+        [_, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d]) as usize),
+        _ => None,
+    }
+}
+
+/// The failure of an answer that is headers alone (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts.
+fn trailers_only(http: StatusCode, headers: &HeaderMap, gzip: bool) -> Failure {
+    match status(headers) {
+        Some(Ok(code @ 1..)) => status_failure(code, headers, gzip),
+        _ if http != StatusCode::OK || !is_grpc(headers) => not_grpc(http, headers),
+        Some(Ok(_)) => malformed("status OK, but no message"),
+        Some(Err(failure)) => failure,
+        None => malformed("it ended without a grpc-status"),
+    }
 }
 
 /// `application/grpc`, alone or followed by `+` or `;`.
@@ -291,16 +291,7 @@ fn broken_stream(error: &h2::Error) -> Failure {
 }
 
 /// The failure of a request that a GOAWAY left out.
-pub(crate) fn refused(reason: Option<Reason>) -> Failure {
+fn refused(reason: Option<Reason>) -> Failure {
     let cause = format!("the server refused the connection: GOAWAY{}", in_brackets(reason));
     Failure::new(Kind::StreamBroken, cause).retry(Retry::OnceMore)
-}
-
-/// An error code's name as RFC 9113 writes it, or its number.
-fn in_brackets(reason: Option<Reason>) -> String {
-    match reason.map(|reason| (reason, u32::from(reason))) {
-        Some((reason, 0..=13)) => format!(" ({reason:?})"),
-        Some((_, code)) => format!(" (code {code})"),
-        None => String::new(),
-    }
 }

@@ -15,7 +15,7 @@ use crate::{
     deadline::Deadline,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
-    text::plain,
+    text::{plain, shown},
     tls,
     wire::{End, Opening, Seen, Watched, Witness},
 };
@@ -107,9 +107,9 @@ impl Connection {
         tls?.late_alert(config, self.witness.seen().end())
     }
 
-    /// The reason of a GOAWAY that came right behind the server's SETTINGS.
-    pub(crate) fn goaway(&self) -> Option<Reason> {
-        self.witness.seen().goaway().map(Reason::from)
+    /// What a GOAWAY says that came right behind the server's SETTINGS.
+    pub(crate) fn goaway(&self) -> Option<String> {
+        goaway(&self.witness.seen())
     }
 
     /// Says goodbye: GOAWAY, TLS's `close_notify`, close. The server's log stays clean.
@@ -119,6 +119,22 @@ impl Connection {
         drop(requests);
         // A server that does not read gets no farewell.
         let _ = timeout(FAREWELL, witness.gone()).await;
+    }
+}
+
+/// What a GOAWAY among the first frames says.
+fn goaway(seen: &Seen) -> Option<String> {
+    let (code, text) = seen.goaway()?;
+    let text = if text.is_empty() { text } else { format!(": \"{}\"", shown(&text)) };
+    Some(format!("the server refused the connection: GOAWAY{}{text}", in_brackets(Some(code.into()))))
+}
+
+/// An error code's name as RFC 9113 writes it, or its number, behind the name of a frame.
+pub(crate) fn in_brackets(code: Option<Reason>) -> String {
+    match code.map(|reason| (reason, u32::from(reason))) {
+        Some((reason, 0..=13)) => format!(" ({reason:?})"),
+        Some((_, code)) => format!(" (code {code})"),
+        None => String::new(),
     }
 }
 
@@ -140,7 +156,9 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
         (Opening::Text(_) | Opening::Bytes(_) | Opening::TlsAlert(_) | Opening::TlsRecord, ..) => {
             failed(Kind::NotHttp2, &format!("the server {opening}")).hint("is this the gRPC port?")
         }
-        (Opening::Frame(_), ..) => failed(Kind::Http2Refused, &format!("the server {opening}")),
+        (Opening::Frame(_), ..) => {
+            failed(Kind::Http2Refused, &goaway(seen).unwrap_or_else(|| format!("the server {opening}")))
+        }
         (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {
             let cause = format!("connected, but the server {opening} within {}", deadline.limit());
             let failure = failed(Kind::ServerSilent, &cause);

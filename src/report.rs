@@ -151,18 +151,24 @@ enum Stream {
 /// Lines for both streams.
 #[derive(Default)]
 struct Output {
-    lines: Vec<(Stream, bool, String)>,
+    lines: Vec<OutputLine>,
+}
+
+struct OutputLine {
+    stream: Stream,
+    tells_failure: bool,
+    text: String,
 }
 
 impl Output {
     /// Adds a line; one that tells of a failure is left out last.
     fn push(&mut self, stream: Stream, tells_failure: bool, line: String) {
-        self.lines.push((stream, tells_failure, line + "\n"));
+        self.lines.push(OutputLine { stream, tells_failure, text: line + "\n" });
     }
 
     /// Whether there is room for all lines after what was `printed` already.
     fn fits(&self, printed: usize) -> bool {
-        self.lines.iter().map(|(_, _, line)| line.len()).sum::<usize>() <= room(printed)
+        self.lines.iter().map(|line| line.text.len()).sum::<usize>() <= room(printed)
     }
 
     /// Prints the lines in their order, as many as there is room for.
@@ -170,16 +176,16 @@ impl Output {
         let mut room = room(printed);
         let mut fits = vec![false; self.lines.len()];
         for first_choice in [true, false] {
-            for ((_, tells_failure, line), fits) in self.lines.iter().zip(&mut fits) {
-                if *tells_failure == first_choice && line.len() <= room {
-                    room -= line.len();
+            for (line, fits) in self.lines.iter().zip(&mut fits) {
+                if line.tells_failure == first_choice && line.text.len() <= room {
+                    room -= line.text.len();
                     *fits = true;
                 }
             }
         }
         for stream in [Stream::Result, Stream::Diagnosis] {
-            let lines = self.lines.iter().zip(&fits).filter(|((to, ..), fits)| *to == stream && **fits);
-            let mut text: String = lines.map(|((_, _, line), _)| line.as_str()).collect();
+            let lines = self.lines.iter().zip(&fits).filter(|(line, fits)| line.stream == stream && **fits);
+            let mut text: String = lines.map(|(line, _)| line.text.as_str()).collect();
             let left_out = fits.iter().filter(|fits| !**fits).count();
             if stream == Stream::Diagnosis && left_out > 0 {
                 text += &format!("({left_out} more lines)\n");

@@ -92,15 +92,17 @@ impl Seen {
         parameters.collect::<Vec<_>>().join(" ")
     }
 
-    /// The error code of a GOAWAY among the first frames, as far as they were kept.
-    pub(crate) fn goaway(&self) -> Option<u32> {
+    /// The error code and the text of a GOAWAY among the first frames, as far as they were kept.
+    pub(crate) fn goaway(&self) -> Option<(u32, String)> {
         const GOAWAY: u8 = 7;
         let mut rest = self.head.as_slice();
         while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
-            if let (GOAWAY, [_, _, _, _, code @ ..]) = (*kind, payload) {
-                return code.first_chunk().map(|code| u32::from_be_bytes(*code));
+            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+            let payload_end = length.min(payload.len());
+            if let (GOAWAY, [_, _, _, _, w, x, y, z, text @ ..]) = (*kind, &payload[..payload_end]) {
+                return Some((u32::from_be_bytes([*w, *x, *y, *z]), String::from_utf8_lossy(text).into_owned()));
             }
-            rest = payload.get(u32::from_be_bytes([0, *a, *b, *c]) as usize..)?;
+            rest = payload.get(length..)?;
         }
         None
     }
@@ -151,7 +153,9 @@ impl Seen {
         if length > MAX_FRAME {
             return None;
         }
-        if *kind != SETTINGS || *flags & 1 != 0 {
+        let is_acknowledgement = *kind == SETTINGS && *flags & 1 != 0;
+        if *kind != SETTINGS || is_acknowledgement {
+            let name = if is_acknowledgement { "SETTINGS acknowledgement" } else { name };
             // Only a whole header is told from random bytes.
             return (stream.len() >= 4).then_some(Opening::Frame(name));
         }

@@ -509,7 +509,7 @@ fn a_goaway_beside_settings_is_named() {
         peer.send([settings(&[]), goaway(0, 11, b"too_many_pings")].concat());
         peer.drain();
     });
-    let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM)";
+    let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM): \"too_many_pings\"";
     let line = format!("error: health check of {} failed: {cause}", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
     assert_eq!(peer.connections(), 2, "once more, on a new connection");
