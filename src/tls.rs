@@ -84,6 +84,7 @@ impl Client {
         journal: &Journal,
     ) -> Result<Stream, Failure> {
         let begun = journal.begin(Phase::Tls);
+        self.identity.asked.store(false, Ordering::Relaxed);
         let (stream, witness) = Watched::new(stream);
         let handshake = TlsConnector::from(Arc::clone(&self.config)).connect(self.server_name.clone(), stream);
         match deadline.bound(handshake).await {

@@ -13,5 +13,5 @@ mod network;
 mod output;
 mod peers;
 mod process;
-mod readme;
+mod repository;
 mod tls;

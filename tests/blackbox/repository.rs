@@ -1,4 +1,5 @@
-//! The README keeps up with the program: every kind and every flag is in it.
+//! The rest of the repository keeps up with the program: the README with its kinds and flags, the fuzz targets with its
+//! modules.
 
 use std::fs;
 
@@ -32,5 +33,16 @@ fn every_flag_has_its_place() {
     assert!(flags.len() > 20, "the flags are found: {flags:?}");
     for flag in flags {
         assert!(readme.contains(flag), "{flag} is not in README.md");
+    }
+}
+
+#[test]
+fn every_module_can_be_fuzzed() {
+    let (main, fuzz) = (read("src/main.rs"), read("fuzz/lib.rs"));
+    let modules: Vec<&str> = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    assert!(modules.len() > 15, "the modules are found: {modules:?}");
+    // The order of the steps and signals are what a process has, not what bytes can reach.
+    for module in modules.into_iter().filter(|module| !["probe", "signals"].contains(module)) {
+        assert!(fuzz.contains(&format!("../src/{module}.rs")), "{module} is not in fuzz/lib.rs");
     }
 }
