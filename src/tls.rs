@@ -177,7 +177,7 @@ impl Client {
 
     fn certificate_failure(&self, config: &Config, error: &CertificateError) -> Failure {
         let failed = |kind, cause: &str| handshake_failure(config, kind, cause);
-        let presented = self.verifier.presented().as_ref().and_then(describe);
+        let presented = self.verifier.presented();
         let now = UnixTime::now();
         match error {
             CertificateError::ExpiredContext { not_after, .. } => {
@@ -215,7 +215,7 @@ impl Client {
             handshake_failure(config, Kind::TlsCertificateUnknownIssuer, cause)
                 .hint("give the issuer's certificate with -tls-ca-cert; the server must send those in between")
         };
-        if let Some(Description { subject, not_before, not_after, .. }) = self.verifier.lapsed().first() {
+        if let Some(Description { subject, not_before, not_after, .. }) = self.verifier.lapsed_issuer() {
             let (kind, cause) = if *not_after < now {
                 (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
             } else {

@@ -1,6 +1,9 @@
 //! Whom to believe: trust anchors, and the verification of a server's certificate.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    iter,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
@@ -21,7 +24,7 @@ use crate::{
     outcome::{Failure, Kind, Phase},
 };
 
-/// Verifies servers, and keeps the certificate that the last one presented, for messages.
+/// Verifies servers, and keeps the certificates that the last one presented, for messages.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     judge: Arc<dyn ServerCertVerifier>,
@@ -31,7 +34,7 @@ pub(crate) struct Verifier {
     trusts_issuers: bool,
     /// Those that are no longer, or not yet, valid.
     lapsed: Vec<Description>,
-    presented: Mutex<Option<CertificateDer<'static>>>,
+    presented: Mutex<Vec<CertificateDer<'static>>>,
 }
 
 impl Verifier {
@@ -79,17 +82,19 @@ impl Verifier {
     /// Believes every server.
     pub(crate) fn anyone() -> Self {
         let judge = Arc::new(danger::Anyone);
-        Self { judge, pinned: Vec::new(), trusts_issuers: true, lapsed: Vec::new(), presented: Mutex::new(None) }
+        Self { judge, pinned: Vec::new(), trusts_issuers: true, lapsed: Vec::new(), presented: Mutex::default() }
     }
 
-    /// The certificate that the last server presented.
-    pub(crate) fn presented(&self) -> Option<CertificateDer<'static>> {
-        self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The certificate that the last server presented, as far as it can be read.
+    pub(crate) fn presented(&self) -> Option<Description> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().and_then(describe)
     }
 
-    /// Trusted certificates that are no longer, or not yet, valid.
-    pub(crate) fn lapsed(&self) -> &[Description] {
-        &self.lapsed
+    /// A trusted certificate that issued one of those presented, and is no longer, or not yet, valid.
+    pub(crate) fn lapsed_issuer(&self) -> Option<&Description> {
+        let presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
+        let issuers: Vec<String> = presented.iter().filter_map(describe).map(|presented| presented.issuer).collect();
+        self.lapsed.iter().find(|lapsed| issuers.contains(&lapsed.subject))
     }
 }
 
@@ -113,7 +118,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
+        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) =
+            iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned()).collect();
         if !self.trusts_issuers && !self.pinned.contains(end_entity) {
             return Err(CertificateError::UnknownIssuer.into());
         }
