@@ -15,3 +15,4 @@ mod peers;
 mod process;
 mod repository;
 mod tls;
+mod waiting;

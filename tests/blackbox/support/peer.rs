@@ -25,7 +25,11 @@ pub struct Peer {
 impl Peer {
     /// Runs `script` for each connection, each in a thread; the number tells which one it is, from 0.
     pub fn new(script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"), script)
+    }
+
+    /// The same on a listener that is there already.
+    pub fn on(listener: TcpListener, script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicUsize::new(0));
         let (script, counter) = (Arc::new(script), Arc::clone(&connections));

@@ -1,0 +1,133 @@
+//! When the probe waits and when it does not: servers that come up late, trickle, or never come; each time-out's reach.
+
+use std::{net::TcpListener, thread, time::Duration};
+
+use crate::support::{
+    frames::{serving, settings},
+    peer::{Connection, Peer},
+    pki::Files,
+    probe::Probe,
+    server,
+};
+
+/// Takes a request and answers it well.
+fn serve(peer: &mut Connection) {
+    peer.take_request();
+    peer.send(serving());
+    peer.drain();
+}
+
+/// A port that nobody listens on, as nearly as that can be had.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has a free port")
+        .port()
+}
+
+#[test]
+fn a_listener_that_appears_late_is_found_if_the_user_gave_it_time() {
+    let port = free_port();
+    let running = Probe::new([&format!("-addr=127.0.0.1:{port}"), "-connect-timeout=20s"]).start();
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
+    let peer = Peer::on(listener, |peer, _| serve(peer));
+    running.finish().expect_healthy();
+    drop(peer);
+}
+
+#[test]
+fn a_unix_socket_that_appears_late_is_found_if_the_user_gave_it_time() {
+    let files = Files::new();
+    let path = files.path("socket");
+    let running = Probe::new([&format!("-addr=unix:{}", path.display()), "-connect-timeout=20s"]).start();
+    let _server = server::unix(&path);
+    running.finish().expect_healthy();
+}
+
+#[test]
+fn a_server_that_hangs_up_at_first_is_tried_again_if_the_user_gave_it_time() {
+    let script = |peer: &mut Connection, number| {
+        if number > 3 {
+            serve(peer)
+        }
+    };
+    let peer = Peer::new(script);
+    Probe::new([&peer.addr(), "-connect-timeout=20s"]).run().expect_healthy();
+    // Without that time, once, and once more to see whether it is TLS that it wants.
+    let peer = Peer::new(script);
+    Probe::new([&peer.addr(), "-output=json"]).run().expect_kind(1, "http2", "closed-early");
+    assert_eq!(peer.connections(), 2);
+}
+
+#[test]
+fn what_waiting_cannot_mend_ends_the_wait() {
+    let http1 = Peer::new(|peer, _| {
+        peer.greet();
+        peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        peer.drain();
+    });
+    Probe::new([&http1.addr(), "-connect-timeout=1h", "-output=json"]).run().expect_kind(
+        1,
+        "http2",
+        "server-speaks-http1",
+    );
+    assert_eq!(http1.connections(), 1);
+    let name = "-addr=localhost:99999";
+    Probe::new([name, "-connect-timeout=1h", "-output=json"]).run().expect_kind(1, "usage", "usage");
+}
+
+#[test]
+fn the_last_cause_and_the_attempts_are_told_when_the_time_is_over() {
+    let addr = format!("127.0.0.1:{}", free_port());
+    let ran = Probe::new([&format!("-addr={addr}"), "-connect-timeout=300ms"]).run();
+    let told = ran.stderr.strip_prefix(&format!("error: cannot connect to {addr}: connection refused ("));
+    assert!(ran.code == Some(1) && told.is_some_and(|told| told.contains(" attempts in 300ms)\nhint: ")), "{ran}");
+}
+
+#[test]
+fn the_bound_on_the_whole_run_is_named_where_it_is_met() {
+    let silent = Peer::new(|peer, _| peer.drain());
+    let line = format!("error: no HTTP/2 from {}: connected, but the server sent nothing within 300ms", silent.address);
+    Probe::new([&silent.addr(), "-timeout=300ms"]).run().expect_error(1, &line);
+
+    let stuck = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.drain();
+    });
+    let line = format!("error: health check of {} timed out after 300ms: connected, no answer", stuck.address);
+    Probe::new([&stuck.addr(), "-timeout=300ms", "-rpc-timeout=1h"]).run().expect_error(1, &line);
+}
+
+/// The pause between bytes is what is tested; that it is long is all that counts.
+fn trickle(peer: &mut Connection, bytes: &[u8]) {
+    for byte in bytes {
+        if !peer.send([*byte]) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn a_trickle_is_no_answer() {
+    let peer = Peer::new(|peer, _| trickle(peer, &settings(&[])));
+    Probe::new([&peer.addr(), "-output=json"]).run().expect_kind(1, "http2", "server-silent");
+
+    let peer = Peer::new(|peer, _| {
+        peer.take_request();
+        trickle(peer, &serving());
+    });
+    Probe::new([&peer.addr(), "-output=json"]).run().expect_kind(1, "rpc", "rpc-timeout");
+
+    let files = Files::new();
+    let ca = files.write("ca.pem", crate::support::pki::Authority::new("CA").pem);
+    let peer = Peer::new(|peer, _| {
+        peer.receive(5);
+        trickle(peer, &[22, 3, 3, 0, 90, 2, 0, 0, 86, 3, 3]);
+    });
+    Probe::new([&peer.addr(), "-tls", &format!("-tls-ca-cert={ca}"), "-output=json"]).run().expect_kind(
+        1,
+        "tls",
+        "tls-timeout",
+    );
+}
