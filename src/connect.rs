@@ -184,7 +184,7 @@ async fn race(
             journal.end(Phase::Connect, begun, || address.to_string());
             Ok(Box::new(stream))
         }
-        Ok(None) => Err(refused(config, &failed)),
+        Ok(None) => Err(refused(config, failed)),
         Err(_) => {
             let tried = &addresses[..addresses.len() - untried.len()];
             Err(unanswered(config, tried, &failed, deadline))
@@ -193,23 +193,26 @@ async fn race(
 }
 
 /// All addresses failed: the kind is that of the most telling cause, and each is named where they differ.
-fn refused(config: &Config, failed: &[(SocketAddr, io::Error)]) -> Failure {
+fn refused(config: &Config, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure {
     let address = &config.address;
-    let kinds: Vec<Kind> = failed.iter().map(|(_, error)| kind_of(error)).collect();
     let by_weight =
         [Kind::ConnectionRefused, Kind::ConnectTimeout, Kind::PermissionDenied, Kind::Unreachable, Kind::ConnectFailed];
-    let kind = by_weight.into_iter().find(|kind| kinds.contains(kind)).unwrap_or(Kind::ConnectFailed);
+    let has = |kind: &Kind| failed.iter().any(|(_, error)| kind_of(error) == *kind);
+    let kind = by_weight.into_iter().find(has).unwrap_or(Kind::ConnectFailed);
+    if kind != Kind::Unreachable {
+        // Where a host has no IPv6, or no IPv4, its addresses of that family tell nothing.
+        failed.retain(|(_, error)| kind_of(error) != Kind::Unreachable);
+    }
     let causes: Vec<String> = failed.iter().map(|(_, error)| plain(error)).collect();
-    let cause = match (failed, causes.as_slice()) {
+    let cause = match (failed.as_slice(), causes.as_slice()) {
         ([(only, _)], [cause]) if only.to_string() == *address => cause.clone(),
         (_, [first, rest @ ..]) if rest.iter().all(|cause| cause == first) => {
             let addresses: Vec<SocketAddr> = failed.iter().map(|(address, _)| *address).collect();
             format!("{first} ({})", list(&addresses))
         }
         _ => {
-            let each: Vec<String> =
-                failed.iter().zip(&causes).take(8).map(|((address, _), cause)| format!("{address}: {cause}")).collect();
-            each.join("; ")
+            let each = failed.iter().zip(&causes).take(8).map(|((address, _), cause)| format!("{address}: {cause}"));
+            each.collect::<Vec<_>>().join("; ")
         }
     };
     let failure = Failure::new(kind, format!("cannot connect to {address}: {cause}"));

@@ -198,6 +198,14 @@ fn a_unix_socket_whose_backlog_is_full() {
     running.finish().expect_kind(1, "http2", "closed-early");
 }
 
+/// As in most containers: there is 127.0.0.1, and no ::1.
+#[test]
+fn a_host_without_ipv6_is_not_told_of_it() {
+    let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
+    let ran = Probe::wrapped(&["unshare", "--net", "sh", "-c", script], ["-addr=:1"]).run();
+    ran.expect_error(1, "error: cannot connect to :1: connection refused (127.0.0.1:1)");
+}
+
 /// A listener that accepts nothing and whose queue is full, so that the kernel drops what comes.
 struct FullBacklog {
     address: SocketAddr,
