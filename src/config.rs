@@ -89,6 +89,18 @@ pub(crate) struct Tls {
     pub(crate) server_name: ServerName<'static>,
 }
 
+impl Tls {
+    /// The files that are named.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let trusted = match &self.trust {
+            Trust::File(path) => Some(path),
+            Trust::System | Trust::Anyone => None,
+        };
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        trusted.into_iter().chain(identity)
+    }
+}
+
 /// Which servers to believe.
 #[derive(Debug, Clone)]
 pub(crate) enum Trust {
@@ -196,10 +208,8 @@ impl Config {
 
 /// Whether a header's value is nobody's business.
 fn is_secret(name: &str) -> bool {
-    name == "authorization"
-        || name == "cookie"
-        || name.ends_with("-bin")
-        || ["token", "key", "secret"].iter().any(|word| name.contains(word))
+    let words = ["auth", "cookie", "token", "key", "secret", "pass", "cred", "session", "jwt"];
+    name.ends_with("-bin") || words.iter().any(|word| name.contains(word))
 }
 
 fn refuse_unsupported(arguments: &Arguments) -> Result<(), Failure> {

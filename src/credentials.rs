@@ -50,7 +50,13 @@ pub(crate) async fn read(tls: &Tls, deadline: Deadline) -> Result<Credentials, F
     match deadline.bound_blocking(work.clone()).await {
         Ok(credentials) => credentials,
         // A system without threads to spare can still read what does not block.
-        Err(Unfinished::NoThread(_)) => work(),
+        Err(Unfinished::NoThread(error)) => match tls.files().find(|path| !path.is_file() && path.exists()) {
+            None => work(),
+            Some(path) => {
+                let message = format!("cannot read {}: no thread to wait for it: {}", path.display(), plain(&error));
+                Err(Failure::new(Kind::FileUnreadable, message))
+            }
+        },
         Err(Unfinished::Elapsed) => {
             let reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             let message = format!("cannot read {reading}: it did not end within {}", deadline.limit());
@@ -114,7 +120,11 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
         }
     }
     if certificates.is_empty() {
-        return Err(no_anchors(&first_error.unwrap_or_else(|| "the usual places hold none".to_owned())));
+        let none = match (&file, &directories) {
+            (None, None) => "the usual places hold none".to_owned(),
+            _ => format!("{FILE} and {DIRECTORIES} name none"),
+        };
+        return Err(no_anchors(&first_error.unwrap_or(none)));
     }
     Ok(Trusted::System(certificates, broken))
 }

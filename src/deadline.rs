@@ -10,7 +10,7 @@ use tokio::{
 use crate::goflag::format_duration;
 
 /// Longer than any probe runs, and far from where clocks overflow.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 /// Enough for getaddrinfo, which is the hungriest of what runs on a thread of its own.
 const THREAD_STACK: usize = 256 * 1024;
 

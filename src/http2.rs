@@ -90,7 +90,8 @@ impl Connection {
         };
         let started = deadline.bound(start).await;
         if let Ok((Some(requests), Opening::Settings)) = started {
-            journal.end(Phase::Http2, begun, || format!("SETTINGS {}", witness.seen().settings()));
+            journal
+                .end(Phase::Http2, begun, || format!("SETTINGS {}", witness.seen().settings()).trim_end().to_owned());
             return Ok(Self { requests, witness });
         }
         let late = started.is_err().then_some(deadline);

@@ -199,6 +199,16 @@ impl Client {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
             }
+            CertificateError::Other(OtherError(error))
+                if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+            {
+                match &presented {
+                    Some(Description { subject, issuer, .. }) if subject == issuer => {
+                        self.unknown_issuer(config, presented.as_ref(), now)
+                    }
+                    _ => failed(Kind::TlsCertificateInvalid, "the certificate is a CA's, not a server's"),
+                }
+            }
             error => {
                 let rsa_bits = presented.as_ref().and_then(|presented| presented.rsa_bits);
                 let cause = match rsa_bits {
@@ -211,10 +221,10 @@ impl Client {
     }
 
     fn unknown_issuer(&self, config: &Config, presented: Option<&Description>, now: UnixTime) -> Failure {
-        let unknown = |cause: &str| {
-            handshake_failure(config, Kind::TlsCertificateUnknownIssuer, cause)
-                .hint("give the issuer's certificate with -tls-ca-cert; the server must send those in between")
-        };
+        const GIVE_ISSUER: &str =
+            "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
+        let unknown =
+            |cause: &str, hint| handshake_failure(config, Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
         if let Some(Description { subject, not_before, not_after, .. }) = self.verifier.lapsed_issuer() {
             let (kind, cause) = if *not_after < now {
                 (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
@@ -225,12 +235,14 @@ impl Client {
         }
         match presented {
             Some(Description { subject, issuer, .. }) if subject == issuer => {
-                unknown(&format!("the certificate of {subject} is self-signed, and {} does not hold it", self.trust))
+                let cause = format!("the certificate of {subject} is self-signed, and {} does not hold it", self.trust);
+                unknown(&cause, "give that certificate with -tls-ca-cert, if the server is to be trusted")
             }
             Some(Description { issuer, .. }) => {
-                unknown(&format!("the certificate was issued by {issuer}, which {} does not hold", self.trust))
+                let cause = format!("the certificate was issued by {issuer}, which {} does not hold", self.trust);
+                unknown(&cause, GIVE_ISSUER)
             }
-            None => unknown("the certificate's issuer is unknown"),
+            None => unknown("the certificate's issuer is unknown", GIVE_ISSUER),
         }
     }
 
@@ -452,8 +464,7 @@ fn certified_key(certificate: &PemFile, key: &PemFile, provider: &CryptoProvider
     let private = key.private_key()?;
     let signer = provider.key_provider.load_private_key(private).map_err(|_| {
         let message = format!("the private key in {} is broken or of a kind that is not supported", key.name());
-        Failure::new(Kind::KeyInvalid, message)
-            .hint("RSA of 2048 bits and more, P-256, P-384 and Ed25519 are supported")
+        Failure::new(Kind::KeyInvalid, message).hint("RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported")
     })?;
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {

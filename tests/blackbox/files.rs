@@ -125,7 +125,7 @@ fn an_rsa_key_that_is_too_short() {
         short.to_pkcs8_pem(LineEnding::LF).expect("it encodes").as_bytes(),
         "key-invalid",
         "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
-         hint: RSA of 2048 bits and more, P-256, P-384 and Ed25519 are supported\n",
+         hint: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported\n",
     );
 }
 
@@ -177,7 +177,7 @@ fn keys_that_cannot_be_used() {
         pem("PRIVATE KEY", b"nonsense"),
         "key-invalid",
         "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
-         hint: RSA of 2048 bits and more, P-256, P-384 and Ed25519 are supported\n",
+         hint: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported\n",
     );
 }
 

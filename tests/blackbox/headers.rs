@@ -95,8 +95,8 @@ fn the_rpc_time_out_is_told_to_the_server() {
         (&["-rpc-timeout=99s"], Duration::from_secs(99)),
         (&["-rpc-timeout=100s"], Duration::from_secs(100)),
         (&["-rpc-timeout=1h1m1s"], Duration::from_secs(3661)),
-        (&["-rpc-timeout=2h45m"], Duration::from_secs(9900)),
-        (&["-rpc-timeout=2562047h"], Duration::from_secs(2_562_047 * 3600)),
+        (&["-rpc-timeout=2h45m"], Duration::from_mins(165)),
+        (&["-rpc-timeout=2562047h"], Duration::from_hours(2_562_047)),
         // As it was given, while the whole run has more left.
         (&["-rpc-timeout=5s", "-timeout=1h"], Duration::from_secs(5)),
     ] {

@@ -198,7 +198,7 @@ fn a_unix_socket_whose_backlog_is_full() {
     running.finish().expect_kind(1, "http2", "closed-early");
 }
 
-/// As in most containers: there is 127.0.0.1, and no ::1.
+/// As in most containers: there is 127.0.0.1, and no `::1`.
 #[test]
 fn a_host_without_ipv6_is_not_told_of_it() {
     let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;

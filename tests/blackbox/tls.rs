@@ -123,6 +123,22 @@ fn a_self_signed_certificate_pinned() {
 }
 
 #[test]
+fn a_self_signed_certificate_that_is_not_pinned() {
+    let pki = Pki::new();
+    for is_ca in [true, false] {
+        let server = server::tls(&Leaf::self_signed(&["127.0.0.1"], is_ca));
+        let lines = format!(
+            "error: TLS handshake with {} failed: the certificate of CN=rcgen self signed cert is self-signed, and \
+             -tls-ca-cert does not hold it\nhint: give that certificate with -tls-ca-cert, if the server is to be \
+             trusted\n",
+            server.address
+        );
+        probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
+        probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
+    }
+}
+
+#[test]
 fn a_leaf_of_an_authority_pinned() {
     let pki = Pki::new();
     let leaf = pki.loopback();

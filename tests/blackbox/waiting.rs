@@ -48,7 +48,7 @@ fn a_unix_socket_that_appears_late_is_found_if_the_user_gave_it_time() {
 fn a_server_that_hangs_up_at_first_is_tried_again_if_the_user_gave_it_time() {
     let script = |peer: &mut Connection, number| {
         if number > 3 {
-            serve(peer)
+            serve(peer);
         }
     };
     let peer = Peer::new(script);
