@@ -23,17 +23,18 @@ use crate::{
 };
 
 /// What the server answered, or why it did not.
-type Answer = Result<i32, Failure>;
+pub(crate) type Answer = Result<i32, Failure>;
 
-/// Asks about all configured services at once; the answers are in their order.
+/// Asks about all these services at once; the answers are in their order.
 pub(crate) async fn check_all(
     connection: &Connection,
     config: &Config,
+    services: &[&str],
     deadline: Deadline,
     journal: &Journal,
 ) -> Vec<Answer> {
     let begun = journal.begin(Phase::Rpc);
-    let checks = config.services.iter().map(|service| check(connection, config, service, deadline));
+    let checks = services.iter().map(|service| check(connection, config, service, deadline));
     let answers = all(checks.collect()).await;
     journal.end(Phase::Rpc, begun, || {
         let told = answers.iter().map(|answer| match answer {
@@ -92,10 +93,13 @@ fn failure(connection: &Connection, config: &Config, service: &str, status: &Sta
     if failure.grpc_code == Some(Code::DeadlineExceeded) && deadline.is_half_over() {
         return timed_out(config, deadline);
     }
-    if failure.retry == Retry::OnceMore
-        && let Some(goaway) = connection.goaway()
+    if failure.kind == Kind::StreamBroken
+        && let Some((goaway, left_out)) = connection.goaway()
     {
         failure.message = goaway;
+        if left_out {
+            failure.retry = Retry::OnceMore;
+        }
     }
     failure.message = format!("health check of {} failed: {}", config.address, failure.message);
     if failure.kind == Kind::ServiceUnknown && !service.is_empty() {

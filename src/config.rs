@@ -89,18 +89,6 @@ pub(crate) struct Tls {
     pub(crate) server_name: ServerName<'static>,
 }
 
-impl Tls {
-    /// The files that are named.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let trusted = match &self.trust {
-            Trust::File(path) => Some(path),
-            Trust::System | Trust::Anyone => None,
-        };
-        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        trusted.into_iter().chain(identity)
-    }
-}
-
 /// Which servers to believe.
 #[derive(Debug, Clone)]
 pub(crate) enum Trust {

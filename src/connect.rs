@@ -195,8 +195,14 @@ async fn race(
 /// All addresses failed: the kind is that of the most telling cause, and each is named where they differ.
 fn refused(config: &Config, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure {
     let address = &config.address;
-    let by_weight =
-        [Kind::ConnectionRefused, Kind::ConnectTimeout, Kind::PermissionDenied, Kind::Unreachable, Kind::ConnectFailed];
+    let by_weight = [
+        Kind::ClosedEarly,
+        Kind::ConnectionRefused,
+        Kind::ConnectTimeout,
+        Kind::PermissionDenied,
+        Kind::Unreachable,
+        Kind::ConnectFailed,
+    ];
     let has = |kind: &Kind| failed.iter().any(|(_, error)| kind_of(error) == *kind);
     let kind = by_weight.into_iter().find(has).unwrap_or(Kind::ConnectFailed);
     if kind != Kind::Unreachable {
@@ -217,6 +223,14 @@ fn refused(config: &Config, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
     };
     let failure = Failure::new(kind, format!("cannot connect to {address}: {cause}"));
     match kind {
+        Kind::ClosedEarly if config.tls.is_some() => {
+            let message = format!("TLS handshake with {address} failed: the connection broke: {cause}");
+            Failure::new(Kind::TlsFailed, message).retry(Retry::WhileConnecting)
+        }
+        Kind::ClosedEarly => {
+            let message = format!("no HTTP/2 from {address}: the connection broke: {cause}");
+            Failure::new(kind, message).hint("is this the gRPC port?").retry(Retry::WhileConnecting)
+        }
         Kind::ConnectionRefused => {
             failure.hint("nothing listens there; is the server up, and on this port?").retry(Retry::WhileConnecting)
         }
@@ -254,6 +268,8 @@ fn kind_of(error: &io::Error) -> Kind {
         // EINVAL: a route that swallows, as some container networks have.
         | io::ErrorKind::InvalidInput => Kind::Unreachable,
         io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        // The server, or a proxy before it, took the connection and broke it before we could look.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ClosedEarly,
         io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
         io::ErrorKind::NotFound => Kind::SocketMissing,
         _ => Kind::ConnectFailed,

@@ -45,18 +45,12 @@ pub(crate) async fn read(tls: &Tls, deadline: Deadline) -> Result<Credentials, F
     let reading = Arc::new(Mutex::new(String::new()));
     let work = {
         let (tls, reading) = (tls.clone(), Arc::clone(&reading));
-        move || read_all(&tls, &reading)
+        move || read_all(&tls, &reading, true)
     };
-    match deadline.bound_blocking(work.clone()).await {
+    match deadline.bound_blocking(work).await {
         Ok(credentials) => credentials,
         // A system without threads to spare can still read what does not block.
-        Err(Unfinished::NoThread(error)) => match tls.files().find(|path| !path.is_file() && path.exists()) {
-            None => work(),
-            Some(path) => {
-                let message = format!("cannot read {}: no thread to wait for it: {}", path.display(), plain(&error));
-                Err(Failure::new(Kind::FileUnreadable, message))
-            }
-        },
+        Err(Unfinished::NoThread(_)) => read_all(tls, &reading, false),
         Err(Unfinished::Elapsed) => {
             let reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             let message = format!("cannot read {reading}: it did not end within {}", deadline.limit());
@@ -65,15 +59,19 @@ pub(crate) async fn read(tls: &Tls, deadline: Deadline) -> Result<Credentials, F
     }
 }
 
-fn read_all(tls: &Tls, reading: &Mutex<String>) -> Result<Credentials, Failure> {
+fn read_all(tls: &Tls, reading: &Mutex<String>, may_block: bool) -> Result<Credentials, Failure> {
+    let begin = |name| *reading.lock().unwrap_or_else(PoisonError::into_inner) = name;
     let read = |flag: &str, path: &Path| {
-        *reading.lock().unwrap_or_else(PoisonError::into_inner) = pem::name(flag, path);
-        PemFile::read(flag, path)
+        begin(pem::name(flag, path));
+        PemFile::read(flag, path, may_block)
     };
     let trusted = match &tls.trust {
         Trust::Anyone => Trusted::Anyone,
         Trust::File(path) => Trusted::File(read("-tls-ca-cert", path)?),
-        Trust::System => read_system(read)?,
+        Trust::System => {
+            begin("the system's trusted certificates".to_owned());
+            read_system(read)?
+        }
     };
     let identity = match &tls.identity {
         Some((certificate, key)) => Some((read("-tls-client-cert", certificate)?, read("-tls-client-key", key)?)),

@@ -6,10 +6,12 @@
 use std::{
     cmp::Ordering,
     future::{Future, ready},
+    io::Read,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use flate2::read::MultiGzDecoder;
 use h2::Reason;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
@@ -72,9 +74,9 @@ async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>
     if !is_grpc(&head.headers) {
         return Err(not_grpc(head.status, &head.headers));
     }
-    let encoding = head.headers.remove(GRPC_ENCODING);
-    let is_gzip = gzip && encoding.as_ref().is_some_and(|encoding| encoding == "gzip");
-    let (message, trailers) = read(body, is_gzip).await?;
+    let mut encodings = head.headers.get_all(GRPC_ENCODING).iter();
+    let is_gzip = gzip && encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none();
+    let (mut message, trailers) = read(body, is_gzip).await?;
     let trailers = match trailers {
         Some(trailers) => trailers,
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
@@ -97,12 +99,13 @@ async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>
         Some(Ordering::Equal) => {}
     }
 
-    // tonic gets what was checked, and nothing that was not.
-    for header in [GRPC_STATUS, GRPC_MESSAGE, "grpc-status-details-bin"] {
-        head.headers.remove(header);
+    if message[0] == 1 {
+        message = decompressed(&message[PREFIX..])?;
     }
-    if let Some(encoding) = encoding.filter(|_| message[0] == 1) {
-        head.headers.insert(GRPC_ENCODING, encoding);
+
+    // tonic gets what was checked, and nothing that was not.
+    for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
+        head.headers.remove(header);
     }
     let trailers = HeaderMap::from_iter([(http::HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))]);
     let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(trailers))));
@@ -137,6 +140,19 @@ async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<Head
         return Err(Failure::new(Kind::StreamBroken, "the server broke off the answer: RST_STREAM"));
     }
     Ok((message, trailers))
+}
+
+/// The message of a compressed one, with its prefix: all members of the gzip stream (RFC 1952, section 2.2), whole.
+fn decompressed(gzip: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut plain = Vec::new();
+    let mut decoder = MultiGzDecoder::new(gzip).take(MAX_MESSAGE as u64 + 1);
+    decoder
+        .read_to_end(&mut plain)
+        .map_err(|error| malformed(&format!("the message cannot be decompressed: {error}")))?;
+    match u32::try_from(plain.len()) {
+        Ok(length) if plain.len() <= MAX_MESSAGE => Ok([&[0], &length.to_be_bytes()[..], &plain].concat()),
+        _ => Err(malformed("the message is too large when it is decompressed")),
+    }
 }
 
 /// The length that a message's prefix announces, once that has come.
@@ -269,8 +285,7 @@ fn broken(error: &hyper::Error) -> Failure {
         source = error.source();
     }
     if error.is_canceled() {
-        let cause = "the server closed the connection before it took the request";
-        return Failure::new(Kind::StreamBroken, cause).retry(Retry::OnceMore);
+        return Failure::new(Kind::StreamBroken, "the server closed the connection before it took the request");
     }
     Failure::new(Kind::StreamBroken, "the server closed the connection amid the answer")
 }

@@ -17,7 +17,7 @@ use crate::{
     outcome::{Failure, Kind, Phase, Retry},
     text::{plain, shown},
     tls,
-    wire::{End, Opening, Seen, Watched, Witness},
+    wire::{End, GoAway, Opening, Seen, Watched, Witness},
 };
 
 /// What a server may send of one answer, some ten bytes, before we ask for more. It is HTTP/2's default.
@@ -73,7 +73,7 @@ impl Connection {
         journal: &Journal,
     ) -> Result<Self, Failure> {
         let begun = journal.begin(Phase::Http2);
-        let (stream, mut witness) = Watched::new(stream);
+        let (stream, mut witness) = Watched::for_http2(stream);
         let start = async {
             let handshake = Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(WINDOW)
@@ -108,9 +108,10 @@ impl Connection {
         tls?.late_alert(config, self.witness.seen().end())
     }
 
-    /// What a GOAWAY says that came right behind the server's SETTINGS.
-    pub(crate) fn goaway(&self) -> Option<String> {
-        goaway(&self.witness.seen())
+    /// What a GOAWAY says that came among the server's first frames, and whether it left out our request.
+    pub(crate) fn goaway(&self) -> Option<(String, bool)> {
+        let goaway = self.witness.seen().goaway()?;
+        Some((describe(&goaway), goaway.last_stream == 0))
     }
 
     /// Says goodbye: GOAWAY, TLS's `close_notify`, close. The server's log stays clean.
@@ -123,11 +124,9 @@ impl Connection {
     }
 }
 
-/// What a GOAWAY among the first frames says.
-fn goaway(seen: &Seen) -> Option<String> {
-    let (code, text) = seen.goaway()?;
-    let text = if text.is_empty() { text } else { format!(": \"{}\"", shown(&text)) };
-    Some(format!("the server refused the connection: GOAWAY{}{text}", in_brackets(Some(code.into()))))
+fn describe(GoAway { code, text, .. }: &GoAway) -> String {
+    let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", shown(text)) };
+    format!("the server refused the connection: GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
 }
 
 /// An error code's name as RFC 9113 writes it, or its number, behind the name of a frame.
@@ -158,7 +157,8 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
             failed(Kind::NotHttp2, &format!("the server {opening}")).hint("is this the gRPC port?")
         }
         (Opening::Frame(_), ..) => {
-            failed(Kind::Http2Refused, &goaway(seen).unwrap_or_else(|| format!("the server {opening}")))
+            let cause = seen.goaway().map_or_else(|| format!("the server {opening}"), |goaway| describe(&goaway));
+            failed(Kind::Http2Refused, &cause)
         }
         (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {
             let cause = format!("connected, but the server {opening} within {}", deadline.limit());

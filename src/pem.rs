@@ -31,19 +31,26 @@ pub(crate) fn name(flag: &str, path: &Path) -> String {
 }
 
 impl PemFile {
-    /// Reads the file that `flag` names. This may block, on a pipe or a network file system.
+    /// Reads the file that `flag` names. This may block, on a pipe or a network file system; where it may not
+    /// (`may_block`), pipes and devices are refused.
     ///
     /// # Errors
     /// `file-unreadable`: it is missing, a directory, or too large.
-    pub(crate) fn read(flag: &str, path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(flag: &str, path: &Path, may_block: bool) -> Result<Self, Failure> {
         let name = name(flag, path);
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
+        let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() && !may_block => {
+                return Err(unreadable("it is a pipe or a device, and there is no thread to wait for it"));
+            }
+            _ => {}
+        }
         let mut content = Vec::new();
         let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content));
         match read {
-            Ok(_) if content.len() as u64 > MAX_FILE => {
-                Err(unreadable("it is larger than 16 MiB").hint("is it the right file?"))
-            }
+            Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
             Ok(_) => Ok(Self { name, path: shown(&path.display().to_string()), content }),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
             Err(error) => Err(unreadable(&plain(&error))),

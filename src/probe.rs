@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    check::check_all,
+    check::{Answer, check_all},
     config::Config,
     connect::connect,
     deadline::Deadline,
@@ -33,15 +33,19 @@ pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) ->
     };
     let mut connection = connect_patiently(config, tls.as_ref(), deadline, journal).await?;
     let deadline = Deadline::new(Instant::now(), config.rpc_timeout).or_earlier(overall);
-    let mut answers = check_all(&connection, config, deadline, journal).await;
+    let services: Vec<&str> = config.services.iter().map(String::as_str).collect();
+    let mut answers = check_all(&connection, config, &services, deadline, journal).await;
 
-    let is_refused = |answer: &Result<i32, Failure>| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
-    if answers.iter().any(is_refused) {
+    let is_left_out = |answer: &Answer| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
+    let left_out: Vec<usize> = (0..answers.len()).filter(|index| is_left_out(&answers[*index])).collect();
+    if !left_out.is_empty() {
         journal.note(Phase::Rpc, || "the server did not take the request; once more".to_owned());
         let connect_deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(Some(deadline));
         if let Ok(second) = open(config, tls.as_ref(), connect_deadline, journal).await {
             connection = second;
-            answers = check_all(&connection, config, deadline, journal).await;
+            let services: Vec<&str> = left_out.iter().map(|index| services[*index]).collect();
+            let again = check_all(&connection, config, &services, deadline, journal).await;
+            left_out.into_iter().zip(again).for_each(|(index, answer)| answers[index] = answer);
         }
     }
     for answer in &mut answers {
@@ -74,18 +78,19 @@ async fn connect_patiently(
         };
         attempts += 1;
         let is_over = deadline.remaining().is_zero();
-        if !has_looked && matches!(failure.kind, Kind::ClosedEarly | Kind::TlsFailed) {
-            has_looked = true;
+        if failure.retry == Retry::WhileConnecting && !has_looked {
+            has_looked = matches!(failure.kind, Kind::ClosedEarly | Kind::TlsFailed);
             failure = second_look(config, failure, deadline).await;
         }
-        failure = match last {
-            // Cut off by the deadline, an attempt tells less than the one before.
-            Some(last) if is_over => last,
-            _ if failure.retry == Retry::WhileConnecting && config.keep_trying => failure,
-            _ => return Err(failure),
-        };
-        if is_over {
+        if is_over && let Some(last) = last {
+            // Cut off by the deadline, an attempt that came no further than the one before tells less.
+            if failure.kind.phase() <= last.kind.phase() {
+                failure = last;
+            }
             failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
+            return Err(failure);
+        }
+        if is_over || failure.retry != Retry::WhileConnecting || !config.keep_trying {
             return Err(failure);
         }
         last = Some(failure);

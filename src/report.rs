@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     io::{self, IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -218,7 +218,7 @@ fn write(mut stream: impl Write + Stuck, text: &str) {
 
 /// A stream whose reader may not read.
 trait Stuck {
-    /// Whether a write would block for longer than a reader needs who reads. A person at a terminal may take any time.
+    /// Whether a write would block for longer than a reader needs who reads. A person at a terminal gets more time.
     fn is_stuck(&self) -> bool;
 }
 
@@ -227,9 +227,19 @@ impl<S: std::os::fd::AsFd + IsTerminal> Stuck for S {
     fn is_stuck(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let patience = Duration::from_millis(if self.is_terminal() { 5_000 } else { 50 });
+        let start = Instant::now();
         let mut ready = [PollFd::new(self, PollFlags::OUT)];
-        poll(&mut ready, Some(&PATIENCE)) == Ok(0) && !self.is_terminal()
+        loop {
+            let Some(left) = patience.checked_sub(start.elapsed()) else { return true };
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut ready, Some(&left)) {
+                Ok(0) => return true,
+                Ok(_) => return false,
+                // A signal; the rest of the time remains.
+                Err(_) => {}
+            }
+        }
     }
 }
 

@@ -40,6 +40,15 @@ pub(crate) enum End {
     Broken(io::Error),
 }
 
+/// A GOAWAY frame (RFC 9113, section 6.8).
+#[derive(Debug)]
+pub(crate) struct GoAway {
+    /// The last stream that the server has processed, or will.
+    pub(crate) last_stream: u32,
+    pub(crate) code: u32,
+    pub(crate) text: String,
+}
+
 /// What the first bytes of a peer are.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
@@ -92,15 +101,19 @@ impl Seen {
         parameters.collect::<Vec<_>>().join(" ")
     }
 
-    /// The error code and the text of a GOAWAY among the first frames, as far as they were kept.
-    pub(crate) fn goaway(&self) -> Option<(u32, String)> {
+    /// A GOAWAY among the first frames, as far as they were kept.
+    pub(crate) fn goaway(&self) -> Option<GoAway> {
         const GOAWAY: u8 = 7;
         let mut rest = self.head.as_slice();
         while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             let payload_end = length.min(payload.len());
-            if let (GOAWAY, [_, _, _, _, w, x, y, z, text @ ..]) = (*kind, &payload[..payload_end]) {
-                return Some((u32::from_be_bytes([*w, *x, *y, *z]), String::from_utf8_lossy(text).into_owned()));
+            if let (GOAWAY, [s, t, u, v, w, x, y, z, text @ ..]) = (*kind, &payload[..payload_end]) {
+                return Some(GoAway {
+                    last_stream: u32::from_be_bytes([*s, *t, *u, *v]),
+                    code: u32::from_be_bytes([*w, *x, *y, *z]),
+                    text: String::from_utf8_lossy(text).into_owned(),
+                });
             }
             rest = payload.get(length..)?;
         }
@@ -113,7 +126,8 @@ impl Seen {
         match head {
             [] => Opening::Nothing,
             [21, 3, _, _, _, _, description, ..] => Opening::TlsAlert(*description),
-            [20..=23, 3, ..] => Opening::TlsRecord,
+            // No HTTP/2 frame is so long as to begin so.
+            [20..=23] | [20..=23, 3, ..] => Opening::TlsRecord,
             _ if head.starts_with(b"HTTP/") => {
                 let asks_for_https = head.windows(6).any(|window| window == b"HTTPS ");
                 let opening = if asks_for_https { Opening::Http1ForTls } else { Opening::Http1 };
@@ -167,17 +181,23 @@ impl Seen {
         })
     }
 
+    /// Whether this is not HTTP/2, and more of it would tell better what it is.
+    fn is_foreign_and_open(&self) -> bool {
+        !self.is_conclusive() && !matches!(self.opening(), Opening::Nothing | Opening::PartOfSettings(_))
+    }
+
     /// Whether waiting for more would tell nothing more.
     fn is_conclusive(&self) -> bool {
         self.end.is_some()
             || match self.opening() {
                 Opening::Nothing | Opening::PartOfSettings(_) => false,
                 Opening::Settings | Opening::Frame(_) | Opening::TlsAlert(_) => true,
-                Opening::TlsRecord
-                | Opening::Http1(_)
-                | Opening::Http1ForTls(_)
-                | Opening::Text(_)
-                | Opening::Bytes(_) => self.total >= ENOUGH || self.head.contains(&b'\n'),
+                Opening::Http1(_) | Opening::Http1ForTls(_) => {
+                    self.head.len() == KEPT || self.head.windows(4).any(|bytes| bytes == b"\r\n\r\n")
+                }
+                Opening::TlsRecord | Opening::Text(_) | Opening::Bytes(_) => {
+                    self.total >= ENOUGH || self.head.contains(&b'\n')
+                }
             }
     }
 }
@@ -232,12 +252,20 @@ fn hexadecimal(head: &[u8]) -> String {
 pub(crate) struct Watched<S> {
     stream: S,
     seen: watch::Sender<Seen>,
+    /// Whether to keep what is not HTTP/2 from the reader until it is known what it is. h2 hangs up at once.
+    holds_foreign: bool,
 }
 
 impl<S> Watched<S> {
     pub(crate) fn new(stream: S) -> (Self, Witness) {
         let (seen, witness) = watch::channel(Seen::default());
-        (Self { stream, seen }, Witness(witness))
+        (Self { stream, seen, holds_foreign: false }, Witness(witness))
+    }
+
+    /// The same for a reader of HTTP/2, who is spared what is something else.
+    pub(crate) fn for_http2(stream: S) -> (Self, Witness) {
+        let (watched, witness) = Self::new(stream);
+        (Self { holds_foreign: true, ..watched }, witness)
     }
 
     fn note_end(&self, end: End) {
@@ -274,22 +302,27 @@ impl Witness {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        let new = &buffer.filled()[before..];
-        match &result {
-            Ok(()) if new.is_empty() => self.note_end(End::Closed),
-            Ok(()) => {
-                self.seen.send_if_modified(|seen| {
-                    let was_conclusive = seen.is_conclusive();
-                    seen.total = seen.total.saturating_add(new.len());
-                    let room = KEPT - seen.head.len();
-                    seen.head.extend_from_slice(&new[..new.len().min(room)]);
-                    !was_conclusive
-                });
+        loop {
+            let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+            let new = &buffer.filled()[before..];
+            match &result {
+                Ok(()) if new.is_empty() => self.note_end(End::Closed),
+                Ok(()) => {
+                    self.seen.send_if_modified(|seen| {
+                        let was_conclusive = seen.is_conclusive();
+                        seen.total = seen.total.saturating_add(new.len());
+                        let room = KEPT - seen.head.len();
+                        seen.head.extend_from_slice(&new[..new.len().min(room)]);
+                        !was_conclusive
+                    });
+                }
+                Err(error) => self.note_end(End::Broken(copy_of(error))),
             }
-            Err(error) => self.note_end(End::Broken(copy_of(error))),
+            if !(self.holds_foreign && self.seen.borrow().is_foreign_and_open()) {
+                return Poll::Ready(result);
+            }
+            buffer.set_filled(before);
         }
-        Poll::Ready(result)
     }
 }
 

@@ -8,8 +8,8 @@ use std::{io::Write, time::Instant};
 
 use crate::support::{
     frames::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, SETTINGS, WINDOW_UPDATE, answer, block, data,
-        frame, goaway, headers, message, ok_headers, rst_stream, serving, settings, settings_ack, trailers,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, answer, block,
+        data, frame, goaway, headers, message, ok_headers, rst_stream, serving, settings, settings_ack, trailers,
     },
     peer::{Connection, Peer},
     probe::{Probe, Ran},
@@ -146,6 +146,13 @@ peers! {
     accepts_and_stays_silent [], fails("http2", "server-silent"), |peer, _| peer.drain();
     closes_and_is_silent_on_the_second_look [], fails("http2", "closed-early"), |peer, number| if number > 0 { peer.drain() };
     accepts_and_closes [], fails("http2", "closed-early"), |_, _| {};
+    resets_at_once [], fails("http2", "closed-early"), |peer, _| peer.reset();
+    resets_at_once_and_serves_later ["-connect-timeout=20s"], HEALTHY, |peer, number| {
+        if number < 3 { return peer.reset() }
+        peer.take_request();
+        peer.send(serving());
+        peer.drain();
+    };
     reads_the_preface_and_closes [], fails("http2", "closed-early"), |peer, _| peer.greet();
     half_closes_and_waits [], fails("http2", "closed-early"), |peer, _| { peer.finish(); peer.drain(); };
     sends_random_bytes [], fails("http2", "not-http2"), opens([0xde, 0xad, 0xbe, 0xef, 0x01, 0x02, 0x03, 0x99, 0x80, 0x81].repeat(10));
@@ -164,6 +171,21 @@ peers! {
         peer.send(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n");
         peer.drain();
     };
+    is_an_http1_server_in_pieces [], fails("http2", "server-speaks-http1"), |peer, _| {
+        peer.greet();
+        for byte in b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" {
+            peer.send([*byte]);
+        }
+        peer.drain();
+    };
+    asks_for_https_in_pieces [], fails("http2", "server-speaks-tls"), |peer, _| {
+        peer.greet();
+        for byte in b"HTTP/1.0 400 Bad Request\r\nX: HTTPS \r\n\r\n" {
+            peer.send([*byte]);
+        }
+        peer.drain();
+    };
+    sends_one_byte_of_tls_and_closes [], fails("http2", "server-speaks-tls"), replies([21]);
     sends_html_alone [], fails("http2", "not-http2"), replies(*b"<html><body>It works!</body></html>\n");
     colours_the_terminal [], fails("http2", "not-http2"), opens(*b"\x1b[31mred\x1b[0m\r\n");
     answers_plaintext_with_a_tls_alert [], fails("http2", "server-speaks-tls"), replies([21, 3, 1, 0, 2, 2, 70]);
@@ -460,6 +482,12 @@ peers! {
     compressed_with_a_bad_checksum ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&{ let mut bad = GZIPPED; bad[14] ^= 1; bad }), OK));
     compressed_bomb ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&gzip(&vec![0; 3 << 20])), OK));
     compressed_bomb_not_asked_for [], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&gzip(&vec![0; 3 << 20])), OK));
+    compressed_in_two_members ["-gzip"], fails("health", "not-serving"), answers(whole(Some(b"gzip"), &compressed(&[gzip(&[8, 1]), gzip(&[8, 2])].concat()), OK));
+    compressed_with_garbage_behind ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&[gzip(&[8, 1]), b"garbage".to_vec()].concat()), OK));
+    names_two_encodings ["-gzip"], fails("rpc", "malformed-response"), answers([
+        headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-encoding", b"gzip"), ("grpc-encoding", b"identity")]),
+        data(0, &compressed(&GZIPPED)), trailers(OK),
+    ].concat());
     compressed_and_cut_off ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(&GZIPPED[..12]), OK));
     compressed_nonsense ["-gzip"], fails("rpc", "malformed-response"), answers(whole(Some(b"gzip"), &compressed(b"nonsense"), OK));
     an_unknown_compression_flag [], fails("rpc", "malformed-response"), answers(whole(None, &[2, 0, 0, 0, 2, 8, 1], OK));
@@ -500,6 +528,27 @@ fn the_text_of_a_status_is_shown_decoded_and_harmless() {
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+/// Only what was not processed is asked about again.
+#[test]
+fn an_answer_is_kept_when_another_request_was_refused() {
+    let peer = Peer::new(|peer, number| {
+        if number > 0 {
+            peer.take_request();
+            peer.send(serving());
+        } else {
+            peer.greet();
+            peer.send(settings(&[]));
+            peer.await_request();
+            peer.await_request();
+            let refusal = frame(RST_STREAM, 0, 3, &7u32.to_be_bytes());
+            peer.send([ok_headers(), data(0, &answer(2)), trailers(OK), refusal].concat());
+        }
+        peer.drain();
+    });
+    let ran = Probe::new([&peer.addr(), "-service=a", "-service=b"]).run();
+    ran.expect(1, "a: service unhealthy (responded with \"NOT_SERVING\")\nb: status: SERVING\n", "");
 }
 
 #[test]

@@ -131,3 +131,14 @@ fn a_trickle_is_no_answer() {
         "tls-timeout",
     );
 }
+
+/// A cause that lies further on the way tells more than the refusals before it.
+#[test]
+fn the_last_cause_is_told_and_not_the_one_before() {
+    let port = free_port();
+    let running = Probe::new([&format!("-addr=127.0.0.1:{port}"), "-connect-timeout=1500ms", "-output=json"]).start();
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
+    let peer = Peer::on(listener, |peer, _| peer.drain());
+    running.finish().expect_kind(1, "http2", "server-silent");
+    drop(peer);
+}

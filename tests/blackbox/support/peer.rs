@@ -146,6 +146,12 @@ impl Connection {
         bytes
     }
 
+    /// Resets the connection, now.
+    pub fn reset(&mut self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP takes it");
+        // The descriptor that is left goes with the script.
+    }
+
     /// Closes our side.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
