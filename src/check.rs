@@ -93,6 +93,12 @@ fn failure(connection: &Connection, config: &Config, service: &str, status: &Sta
     if failure.grpc_code == Some(Code::DeadlineExceeded) && deadline.is_half_over() {
         return timed_out(config, deadline);
     }
+    // The connection's own end tells more than that it ended amid the request.
+    if (failure.kind, failure.retry) == (Kind::StreamBroken, Retry::Never)
+        && let Some(broken) = connection.broken()
+    {
+        failure = broken.clone();
+    }
     if failure.kind == Kind::StreamBroken
         && let Some((goaway, left_out)) = connection.goaway()
     {

@@ -276,7 +276,7 @@ fn http_status(status: StatusCode) -> Failure {
 }
 
 /// The failure of a request that has no whole answer, told from h2's error.
-fn broken(error: &hyper::Error) -> Failure {
+pub(crate) fn broken(error: &hyper::Error) -> Failure {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {

@@ -1,7 +1,10 @@
 //! The HTTP/2 connection, hyper's. It counts as connected when the server's SETTINGS have come; what came instead
 //! tells what the server is.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use h2::Reason;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -13,6 +16,7 @@ use crate::{
     config::Config,
     connect::{Stream, connect},
     deadline::Deadline,
+    guard,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
     text::{plain, shown},
@@ -37,6 +41,8 @@ const FAREWELL: Duration = Duration::from_millis(50);
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Body>,
     witness: Witness,
+    /// Why the connection ended, if it ended badly.
+    broken: Arc<OnceLock<Failure>>,
 }
 
 fn connection_window(config: &Config) -> u32 {
@@ -81,18 +87,23 @@ impl Connection {
                 .max_header_list_size(MAX_HEADERS)
                 .handshake(TokioIo::new(stream))
                 .await;
-            let requests = handshake.ok().map(|(requests, connection)| {
-                // How the connection ends is for the witness and for the request to tell.
-                tokio::spawn(connection);
-                requests
+            let opened = handshake.ok().map(|(requests, connection)| {
+                let broken = Arc::new(OnceLock::new());
+                let tell = Arc::clone(&broken);
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tell.get_or_init(|| guard::broken(&error));
+                    }
+                });
+                (requests, broken)
             });
-            (requests, witness.opening().await)
+            (opened, witness.opening().await)
         };
         let started = deadline.bound(start).await;
-        if let Ok((Some(requests), Opening::Settings)) = started {
+        if let Ok((Some((requests, broken)), Opening::Settings)) = started {
             journal
                 .end(Phase::Http2, begun, || format!("SETTINGS {}", witness.seen().settings()).trim_end().to_owned());
-            return Ok(Self { requests, witness });
+            return Ok(Self { requests, witness, broken });
         }
         let late = started.is_err().then_some(deadline);
         let seen = witness.seen();
@@ -114,9 +125,14 @@ impl Connection {
         Some((describe(&goaway), goaway.last_stream == 0))
     }
 
+    /// Why the connection ended, if it ended badly. A request that was still waiting knows only that it did.
+    pub(crate) fn broken(&self) -> Option<&Failure> {
+        self.broken.get()
+    }
+
     /// Says goodbye: GOAWAY, TLS's `close_notify`, close. The server's log stays clean.
     pub(crate) async fn close(self) {
-        let Self { requests, mut witness } = self;
+        let Self { requests, mut witness, .. } = self;
         // Without a sender left hyper ends the connection in good order.
         drop(requests);
         // A server that does not read gets no farewell.

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -227,19 +227,10 @@ impl<S: std::os::fd::AsFd + IsTerminal> Stuck for S {
     fn is_stuck(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let patience = Duration::from_millis(if self.is_terminal() { 5_000 } else { 50 });
-        let start = Instant::now();
+        let patience = Timespec { tv_sec: if self.is_terminal() { 5 } else { 0 }, tv_nsec: 50_000_000 };
         let mut ready = [PollFd::new(self, PollFlags::OUT)];
-        loop {
-            let Some(left) = patience.checked_sub(start.elapsed()) else { return true };
-            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            match poll(&mut ready, Some(&left)) {
-                Ok(0) => return true,
-                Ok(_) => return false,
-                // A signal; the rest of the time remains.
-                Err(_) => {}
-            }
-        }
+        // A signal ends the wait, too.
+        !matches!(poll(&mut ready, Some(&patience)), Ok(1..))
     }
 }
 

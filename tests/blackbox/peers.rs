@@ -552,6 +552,19 @@ fn an_answer_is_kept_when_another_request_was_refused() {
 }
 
 #[test]
+fn settings_that_cannot_be_are_the_servers_fault() {
+    let peer = Peer::new(|peer, _| {
+        peer.greet();
+        // SETTINGS_MAX_FRAME_SIZE below its least.
+        peer.send(settings(&[(5, 0)]));
+        peer.drain();
+    });
+    let cause = "the answer breaks the rules of HTTP/2, or is too large (PROTOCOL_ERROR)";
+    let line = format!("error: health check of {} failed: {cause}", peer.address);
+    Probe::new([peer.addr()]).run().expect_error(1, &line);
+}
+
+#[test]
 fn a_goaway_beside_settings_is_named() {
     let peer = Peer::new(|peer, _| {
         peer.greet();
