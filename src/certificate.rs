@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::{
     Certificate, Version,
-    der::{self, DateTime, Decode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
+    der::{self, DateTime, Decode, Encode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
     ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::GeneralName},
     spki::SubjectPublicKeyInfoOwned,
 };
@@ -57,6 +57,12 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
             || matches!(certificate.get_extension::<BasicConstraints>(), Ok(Some((_, constraints))) if constraints.ca),
         rsa_bits: rsa_bits(certificate.subject_public_key_info()),
     })
+}
+
+/// Whether a certificate is for this public key, in DER; nothing where it is not one that can be read.
+pub(crate) fn is_for_key(certificate: &CertificateDer<'_>, key: &[u8]) -> Option<bool> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    Some(certificate.tbs_certificate().subject_public_key_info().to_der().ok()? == key)
 }
 
 /// The size of an RSA key (RFC 8017, appendix A.1.1).

@@ -18,7 +18,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    certificate::{Description, date_time, describe, span},
+    certificate::{Description, date_time, describe, is_for_key, span},
     config::{Config, Tls},
     connect::{Stream, connect},
     credentials::{self, Trusted},
@@ -455,28 +455,35 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-fn certified_key(certificate: &PemFile, key: &PemFile, provider: &CryptoProvider) -> Result<CertifiedKey, Failure> {
+fn certified_key(
+    certificate: &PemFile,
+    key_file: &PemFile,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Failure> {
     let (chain, broken) = certificate.certificates()?;
     if broken > 0 {
         let message = format!("{} has {broken} PEM sections that cannot be read", certificate.name());
         return Err(Failure::new(Kind::CertificateInvalid, message));
     }
-    let private = key.private_key()?;
+    let private = key_file.private_key()?;
     let signer = provider.key_provider.load_private_key(private).map_err(|_| {
-        let message = format!("the private key in {} is broken or of a kind that is not supported", key.name());
+        let message = format!("the private key in {} is broken or of a kind that is not supported", key_file.name());
         Failure::new(Kind::KeyInvalid, message).hint("RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported")
     })?;
     let certified = CertifiedKey::new(chain, signer);
-    match certified.keys_match() {
-        // Unknown: the signer does not tell its public key, so nothing speaks against it.
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            let message = format!("{} is not the key of {}", key.name(), certificate.name());
+    // rustls compares them too, but only for certificates of version 3; clients have others.
+    let key = certified.key.public_key();
+    match key.map(|key| is_for_key(&certified.cert[0], &key)) {
+        // Without a public key from the signer nothing speaks against it.
+        None | Some(Some(true)) => Ok(certified),
+        Some(Some(false)) => {
+            let message = format!("{} is not the key of {}", key_file.name(), certificate.name());
             Err(Failure::new(Kind::KeyMismatch, message)
                 .hint("the first certificate in the file must be the client's own"))
         }
-        Err(error) => {
-            Err(Failure::new(Kind::CertificateInvalid, format!("{} is not usable: {error}", certificate.name())))
+        Some(None) => {
+            let message = format!("{} holds a certificate that cannot be read", certificate.name());
+            Err(Failure::new(Kind::CertificateInvalid, message))
         }
     }
 }

@@ -181,6 +181,43 @@ fn keys_that_cannot_be_used() {
     );
 }
 
+/// As `openssl x509 -req` makes them when nobody asks for extensions.
+#[test]
+fn a_client_certificate_of_version_1() {
+    let client = Client::new();
+    let openssl = |arguments: &[&str]| {
+        let ran = Command::new("openssl").args(arguments).output().expect("openssl is there");
+        assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    let path = |name: &str| client.files.path(name).display().to_string();
+    let (ca_key, key, request, cert) = (path("ca.key"), path("v1.key"), path("v1.csr"), path("v1.pem"));
+    std::fs::write(&ca_key, client.authority.key_pem()).expect("the directory is ours");
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
+    openssl(&["req", "-new", "-key", &key, "-subj", "/CN=client", "-out", &request]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-CA",
+        &client.ca,
+        "-CAkey",
+        &ca_key,
+        "-set_serial",
+        "7",
+        "-out",
+        &cert,
+    ]);
+    // Whether it will do is the server's affair: rustls refuses it, others do not.
+    client.probe(&client.ca, &cert, &key, &["-output=json"]).expect_kind(1, "tls", "tls-client-certificate-rejected");
+    let other = client.files.write("other.key", client.authority.client().key_pem);
+    client.probe(&client.ca, &cert, &other, &["-output=json"]).expect_kind(1, "usage", "key-mismatch");
+    let plain = server::tls(&client.authority.server(&["127.0.0.1"]));
+    let flags =
+        [format!("-tls-ca-cert={}", client.ca), format!("-tls-client-cert={cert}"), format!("-tls-client-key={key}")];
+    Probe::new([plain.addr(), "-tls".to_owned()].iter().chain(&flags)).run().expect_healthy();
+}
+
 #[test]
 fn a_key_of_another_certificate() {
     let client = Client::new();

@@ -73,6 +73,11 @@ impl Authority {
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
     }
 
+    /// Its private key, in PKCS#8.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// An authority whose time was over on 2021-02-03.
     pub fn expired(common_name: &str) -> Self {
         let key = KeyPair::generate().expect("keys can be made");
