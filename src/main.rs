@@ -1,5 +1,6 @@
 //! `grpc_health_probe` asks one gRPC server whether it is healthy (`grpc.health.v1.Health/Check`), and says why when
 //! it is not. ARCHITECTURE.md shows the way of the data through these files.
+#![forbid(unsafe_code)]
 
 mod certificate;
 mod check;
