@@ -8,20 +8,22 @@
 //! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or
 //! does not say why.
 
+use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-use std::{env, fs};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+
+mod pki;
 
 fn main() -> Result<ExitCode> {
     let probe = build("--bin", "grpc_health_probe")?;
     let health_server = build("--example", "health_server")?;
     let directory = TempDir::new()?;
-    write_certificates(directory.path())?;
+    pki::write(directory.path(), &["localhost".to_owned()], Duration::from_hours(24))?;
 
     let mut demo = Demo { probe, health_server, directory, runs: 0, wrong: Vec::new() };
     plaintext(&mut demo)?;
@@ -171,22 +173,6 @@ fn forget_variables(command: &mut Command, prefix: &str) {
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(prefix)) {
         command.env_remove(name);
     }
-}
-
-/// A CA, a server's certificate for `localhost`, and a client's certificate.
-fn write_certificates(directory: &Path) -> Result<()> {
-    let mut ca = CertificateParams::new([])?;
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
-    fs::write(directory.join("ca.pem"), ca.pem())?;
-
-    for (file, name) in [("server", "localhost"), ("client", "grpc-health-probe")] {
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &ca)?;
-        fs::write(directory.join(file).with_extension("pem"), certificate.pem())?;
-        fs::write(directory.join(file).with_extension("key"), key.serialize_pem())?;
-    }
-    Ok(())
 }
 
 struct Demo {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It says `listening on ADDRESS` when it is ready, and serves until it is stopped. A line `NAME=STATUS` on its
-//! standard input changes a status while it runs, and is repeated on its standard output once it holds.
+//! standard input changes a status while it runs, and is repeated on its standard output once it holds. For where there
+//! is no standard input to write to, as in a container: SIGUSR1 stands for `=NOT_SERVING`, SIGUSR2 for `=SERVING`.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ use signal_hook::{consts, flag};
 #[cfg(unix)]
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 #[cfg(unix)]
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
@@ -51,6 +54,11 @@ async fn main() -> Result<()> {
     let runtime = Handle::current();
     let reporter = statuses.clone();
     thread::spawn(move || follow_stdin(&runtime, &reporter));
+    #[cfg(unix)]
+    {
+        tokio::spawn(follow_signal(SignalKind::user_defined1(), ServingStatus::NotServing, statuses.clone()));
+        tokio::spawn(follow_signal(SignalKind::user_defined2(), ServingStatus::Serving, statuses.clone()));
+    }
 
     serve(&arguments, HealthService::from_health_reporter(statuses)).await
 }
@@ -131,6 +139,17 @@ fn follow_stdin(runtime: &Handle, statuses: &HealthReporter) {
             Err(error) => eprintln!("{error}"),
         }
     }
+}
+
+/// Sets the status of the server as a whole each time that a signal comes.
+#[cfg(unix)]
+async fn follow_signal(kind: SignalKind, status: ServingStatus, statuses: HealthReporter) -> io::Result<()> {
+    let mut signals = signal(kind)?;
+    while signals.recv().await.is_some() {
+        statuses.set_service_status("", status).await;
+        say(&format!("={status}"));
+    }
+    Ok(())
 }
 
 async fn serve(arguments: &ArgMatches, service: HealthService) -> Result<()> {

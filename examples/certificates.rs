@@ -1,0 +1,52 @@
+//! Makes a CA, a server's certificate and a client's, to try TLS with.
+//!
+//! ```text
+//! cargo run --example certificates -- --directory . --name localhost --name 127.0.0.1
+//! ```
+//!
+//! It writes ca.pem, server.pem, server.key, client.pem and client.key, over those of the time before.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Arg, ArgAction, Command, value_parser};
+
+mod pki;
+
+fn main() -> Result<()> {
+    let arguments = Command::new("certificates")
+        .about("Makes a CA, a server's certificate and a client's, to try TLS with")
+        .arg(
+            Arg::new("directory")
+                .long("directory")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .required(true)
+                .help("Where to write them; made if it is not there"),
+        )
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .default_value("localhost")
+                .help("A name or IP address of the server; repeatable"),
+        )
+        .arg(
+            Arg::new("seconds")
+                .long("valid-for")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64))
+                .default_value("31536000")
+                .help("How long the server's certificate is valid; with 0 it has expired"),
+        )
+        .get_matches();
+
+    let directory: &PathBuf = arguments.get_one("directory").expect("it is required");
+    let names: Vec<String> = arguments.get_many("name").into_iter().flatten().cloned().collect();
+    let valid_for = Duration::from_secs(*arguments.get_one("seconds").expect("it has a default"));
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    pki::write(directory, &names, valid_for).with_context(|| format!("write to {}", directory.display()))
+}

@@ -1,0 +1,31 @@
+//! Certificates to try TLS with.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+/// Writes a new CA (`ca.pem`), and from it a certificate for a server with these names and one for a client, with
+/// their keys (`server.pem`, `server.key`, `client.pem`, `client.key`). The server's expires after `valid_for`.
+pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> Result<()> {
+    let mut ca = CertificateParams::new([])?;
+    ca.distinguished_name.push(DnType::CommonName, "Example CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
+
+    let mut server = CertificateParams::new(server_names)?;
+    server.not_after = (SystemTime::now() + valid_for).into();
+    let client = CertificateParams::new(["grpc-health-probe".to_owned()])?;
+    for (file, mut params) in [("server", server), ("client", client)] {
+        let key = KeyPair::generate()?;
+        params.distinguished_name.push(DnType::CommonName, format!("Example {file}"));
+        let certificate = params.signed_by(&key, &ca)?;
+        fs::write(directory.join(file).with_extension("pem"), certificate.pem())?;
+        fs::write(directory.join(file).with_extension("key"), key.serialize_pem())?;
+    }
+    // Last, so that who finds it finds the others.
+    fs::write(directory.join("ca.pem"), ca.pem())?;
+    Ok(())
+}
