@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     time::Duration,
 };
 
@@ -184,7 +184,15 @@ async fn race(
             journal.end(Phase::Connect, begun, || address.to_string());
             Ok(Box::new(stream))
         }
-        Ok(None) => Err(refused(config, failed)),
+        Ok(None) => {
+            let mut failure = refused(config, failed);
+            if failure.kind == Kind::ConnectionRefused
+                && let Some(hint) = wrong_interface(&addresses, deadline).await
+            {
+                failure.hint = Some(hint);
+            }
+            Err(failure)
+        }
         Err(_) => {
             let tried = &addresses[..addresses.len() - untried.len()];
             Err(unanswered(config, tried, &failed, deadline))
@@ -232,12 +240,55 @@ fn refused(config: &Config, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
             Failure::new(kind, message).hint("is this the gRPC port?").retry(Retry::WhileConnecting)
         }
         Kind::ConnectionRefused => {
-            failure.hint("nothing listens there; is the server up, and on this port?").retry(Retry::WhileConnecting)
+            let hint = if failed.iter().all(|(address, _)| address.ip().is_loopback()) {
+                "nothing listens there; is the server up, and on this port?"
+            } else {
+                "nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?"
+            };
+            failure.hint(hint).retry(Retry::WhileConnecting)
         }
         Kind::Unreachable => failure.hint("no route to it from here; do both share a network?"),
         Kind::PermissionDenied => failure.hint("a firewall rule or a security policy on this machine forbids it"),
         _ => failure,
     }
+}
+
+/// What to do where this machine refuses on the addresses that were dialled and takes connections on another of its own:
+/// a server that listens on one interface alone. In a container no other tool is there to tell.
+async fn wrong_interface(refused: &[SocketAddr], deadline: Deadline) -> Option<String> {
+    let port = refused.first()?.port();
+    let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
+    let others: Vec<IpAddr> = if refused.iter().all(is_loopback) {
+        own_addresses().collect()
+    } else if refused.iter().all(|address| UdpSocket::bind((address.ip(), 0)).is_ok()) {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else {
+        return None;
+    };
+    for other in others.into_iter().map(|ip| SocketAddr::new(ip, port)).filter(|other| !refused.contains(other)) {
+        if deadline.bound(TcpStream::connect(other)).await.is_ok_and(|connected| connected.is_ok()) {
+            return Some(if is_loopback(&other) {
+                format!("the server listens on {other} alone; let it listen on all addresses, as 0.0.0.0:{port}")
+            } else {
+                format!("the server listens on {other}; probe that address, or let it listen on all, as 0.0.0.0:{port}")
+            });
+        }
+    }
+    None
+}
+
+/// The addresses that this machine would use towards others. A datagram socket that is connected sends nothing.
+fn own_addresses() -> impl Iterator<Item = IpAddr> {
+    // Of the networks kept for documentation (RFC 5737, RFC 3849).
+    let elsewhere: [(IpAddr, IpAddr); 2] = [
+        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    ];
+    elsewhere.into_iter().filter_map(|(any, other)| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((other, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
 }
 
 fn unanswered(

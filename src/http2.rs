@@ -182,7 +182,7 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
             if through_tls {
                 failure
             } else {
-                failure.hint("is this the gRPC port? a TLS server may wait so; try -tls")
+                failure.hint("the server is stuck, or waits for TLS (try -tls), or this is not its gRPC port")
             }
         }
         (Opening::Nothing | Opening::PartOfSettings(_), end, None) => {

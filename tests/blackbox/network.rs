@@ -245,3 +245,42 @@ fn no_thread_to_resolve_on() {
     let server = server::plaintext();
     Probe::wrapped(&["sh", "-c", &script], [server.addr()]).run().expect_healthy();
 }
+
+/// Runs the probe on a machine with an address besides loopback, where something listens on `listen` alone.
+fn probe_own_machine(listen: &str, arguments: &[&str]) -> Ran {
+    const SCRIPT: &str = r#"ip link set lo up && ip address add 10.9.8.7/24 dev lo && ip route add default dev lo &&
+        exec perl -MIO::Socket::INET -e '
+            my $listener = IO::Socket::INET->new(Listen => 8, LocalAddr => $ENV{LISTEN}) or die $!;
+            exit(system(@ARGV) >> 8);
+        ' "$0" "$@""#;
+    Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], arguments).env("LISTEN", listen).run()
+}
+
+#[test]
+fn a_server_that_listens_on_loopback_alone() {
+    let lines = "error: cannot connect to 10.9.8.7:50051: connection refused\n\
+                 hint: the server listens on 127.0.0.1:50051 alone; let it listen on all addresses, as 0.0.0.0:50051\n";
+    probe_own_machine("127.0.0.1:50051", &["-addr=10.9.8.7:50051"]).expect(1, "", lines);
+}
+
+#[test]
+fn a_server_that_does_not_listen_on_loopback() {
+    let lines = "error: cannot connect to :50051: connection refused (127.0.0.1:50051, [::1]:50051)\n\
+                 hint: the server listens on 10.9.8.7:50051; probe that address, or let it listen on all, as \
+                 0.0.0.0:50051\n";
+    probe_own_machine("10.9.8.7:50051", &["-addr=:50051"]).expect(1, "", lines);
+}
+
+#[test]
+fn a_server_on_another_port_is_not_meant() {
+    for (addr, hint) in [
+        (":50051", "hint: nothing listens there; is the server up, and on this port?\n"),
+        (
+            "10.9.8.7:50051",
+            "hint: nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?\n",
+        ),
+    ] {
+        let ran = probe_own_machine("0.0.0.0:50052", &["-addr", addr]);
+        assert!(ran.stderr.ends_with(hint), "{ran}");
+    }
+}
