@@ -27,7 +27,7 @@ use crate::{
     outcome::{Failure, Kind, Phase, Retry},
     pem::PemFile,
     text::{plain, snake_case},
-    trust::Verifier,
+    trust::{Namesake, Verifier},
     wire::{End, Opening, Watched, Witness},
 };
 
@@ -198,6 +198,12 @@ impl Client {
             CertificateError::UnknownIssuer => self.unknown_issuer(config, presented.as_ref(), now),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
+            }
+            CertificateError::Other(OtherError(error)) if error.is::<Namesake>() => {
+                let issuer = self.verifier.last_issuer().unwrap_or_else(|| "CA".to_owned());
+                let cause = format!("the certificate was issued by another {issuer} than the one in {}", self.trust);
+                failed(Kind::TlsCertificateUnknownIssuer, &format!("{cause}: their keys differ"))
+                    .hint("was the CA renewed? give its new certificate, or have the server load one from it")
             }
             CertificateError::Other(OtherError(error))
                 if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>

@@ -1,7 +1,7 @@
 //! Whom to believe: trust anchors, and the verification of a server's certificate.
 
 use std::{
-    iter,
+    fmt, iter,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -90,6 +90,16 @@ impl Verifier {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().and_then(describe)
     }
 
+    /// Who issued the last of the certificates that the last server presented.
+    pub(crate) fn last_issuer(&self) -> Option<String> {
+        self.presented
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last()
+            .and_then(describe)
+            .map(|presented| presented.issuer)
+    }
+
     /// A trusted certificate that issued one of those presented, and is no longer, or not yet, valid.
     pub(crate) fn lapsed_issuer(&self) -> Option<&Description> {
         let presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +107,19 @@ impl Verifier {
         self.lapsed.iter().find(|lapsed| issuers.contains(&lapsed.subject))
     }
 }
+
+/// A certificate names a trusted authority as its issuer, and another key than that authority's has signed it: one of the
+/// two is from before the authority was renewed.
+#[derive(Debug)]
+pub(crate) struct Namesake;
+
+impl fmt::Display for Namesake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("signed by another authority of the same name")
+    }
+}
+
+impl std::error::Error for Namesake {}
 
 /// Whether a certificate was refused for its place in the chain alone.
 fn is_about_role(error: &CertificateError) -> bool {
@@ -136,6 +159,9 @@ impl ServerCertVerifier for Verifier {
                 }
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
+            }
+            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                Err(CertificateError::Other(OtherError(Arc::new(Namesake))).into())
             }
             verified => verified,
         }

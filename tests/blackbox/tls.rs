@@ -327,6 +327,24 @@ fn an_unknown_issuer() {
 }
 
 #[test]
+fn an_authority_that_was_renewed() {
+    let pki = Pki::new();
+    let renewed = Authority::new("Test CA");
+    let by_intermediate = renewed.intermediate("Test Intermediate").server(&["127.0.0.1"]);
+    for leaf in [renewed.server(&["127.0.0.1"]), by_intermediate] {
+        let server = server::tls(&leaf);
+        let lines = format!(
+            "error: TLS handshake with {} failed: the certificate was issued by another CN=Test CA than the one in \
+             -tls-ca-cert: their keys differ\nhint: was the CA renewed? give its new certificate, or have the server \
+             load one from it\n",
+            server.address
+        );
+        probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
+        probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
+    }
+}
+
+#[test]
 fn an_issuer_that_is_no_authority() {
     let pki = Pki::new();
     let server = server::tls(&pki.authority.impostor("Not a CA").server(&["127.0.0.1"]));
