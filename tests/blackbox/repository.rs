@@ -1,7 +1,9 @@
 //! The rest of the repository keeps up with the program: the README with its kinds and flags, the fuzz targets with its
-//! modules.
+//! modules, the files of docker/ with its flags, its version and the protocol.
 
 use std::fs;
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use crate::support::probe::Probe;
 
@@ -45,4 +47,40 @@ fn every_module_can_be_fuzzed() {
     for module in modules.into_iter().filter(|module| !["probe", "signals"].contains(module)) {
         assert!(fuzz.contains(&format!("../src/{module}.rs")), "{module} is not in fuzz/lib.rs");
     }
+}
+
+#[test]
+fn every_health_check_in_the_examples_can_run() {
+    let examples = ["app.Dockerfile", "compose.yaml", "compose.tls.yaml", "kubernetes.yaml"];
+    let texts: String =
+        examples.iter().map(|name| read(&format!("docker/{name}"))).chain([read("README.md")]).collect();
+    let mut checks = 0;
+    for line in texts.lines() {
+        let Some((_, words)) = line.split_once("\"/grpc_health_probe\"") else { continue };
+        let words = format!("[\"\"{}]", words.split(']').next().unwrap_or_default());
+        let words: Vec<String> = serde_json::from_str(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        // Those without arguments are told by their environment.
+        let ran = Probe::new(words.iter().skip(1)).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
+        let is_told_by_variables = words.len() == 1;
+        assert!(is_told_by_variables || ran.code == Some(0) || ran.json()["error"]["kind"] != "usage", "{line}\n{ran}");
+        checks += 1;
+    }
+    assert!(checks > 8, "the health checks are found: {checks}");
+}
+
+#[test]
+fn the_image_has_the_version_of_the_package() {
+    let version = format!("\nARG VERSION={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(read("docker/Dockerfile").contains(&version), "docker/Dockerfile has not{version}");
+}
+
+#[test]
+fn envoy_knows_the_health_service() {
+    let envoy = read("docker/envoy.yaml");
+    let base64 = envoy.split("proto_descriptor_bin: \"").nth(1).and_then(|rest| rest.split('"').next());
+    let base64 = base64.expect("the descriptor is there").replace(['\\', '\n', ' '], "");
+    // A PEM file is base64 between two lines, whatever the bytes are.
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    let descriptor = CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is base64");
+    assert_eq!(&descriptor[..], tonic_health::pb::FILE_DESCRIPTOR_SET);
 }

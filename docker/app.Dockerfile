@@ -1,0 +1,33 @@
+# A server's image with the probe in it, without a shell: the pattern to follow. The server here is
+# examples/health_server.rs; yours takes its place. It takes the probe from an image:
+#   docker build -f docker/Dockerfile -t grpc_health_probe .
+#   docker build -f docker/app.Dockerfile -t health_server .
+
+# Digests after the tags pin them.
+ARG RUST_IMAGE=rust:1.95-slim-bookworm
+ARG PROBE_IMAGE=grpc_health_probe
+ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
+
+# hadolint ignore=DL3006
+FROM ${PROBE_IMAGE} AS probe
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --example health_server --example certificates \
+    && mkdir -p /out/empty \
+    && cp target/*/release/examples/health_server target/*/release/examples/certificates /out
+
+# hadolint ignore=DL3006
+FROM ${BASE_IMAGE}
+COPY --from=build /out/health_server /health_server
+# Makes certificates for the TLS example, in a volume that takes its owner from here. An image of yours needs neither.
+COPY --from=build /out/certificates /make-certificates
+COPY --from=build --chown=65532:65532 /out/empty /certificates
+COPY --from=probe /grpc_health_probe /grpc_health_probe
+USER 65532:65532
+EXPOSE 50051
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["/grpc_health_probe", "-addr=:50051", "-timeout=2s"]
+ENTRYPOINT ["/health_server"]
+CMD ["--addr=0.0.0.0:50051"]

@@ -1,0 +1,504 @@
+"""Runs the images of docker/ on the engine at DOCKER_HOST, as run has made them: health checks, networks, mounts,
+Compose and Envoy, and the walk through a container in README.md.
+
+e2e.py [WORD]: with a word, only the cases that have it in their names.
+"""
+
+import contextlib
+import datetime
+import json
+import pathlib
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).parents[2]
+# How long anything may take; what takes longer hangs.
+PATIENCE = 60
+HINT_LISTENS = "hint: nothing listens there; is the server up, and on this port?"
+
+
+def docker(*arguments, stdin=None):
+    """Runs Docker's client, and returns what it prints."""
+    return command("docker", *arguments, stdin=stdin)
+
+
+def command(*words, stdin=None):
+    ran = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT)
+    assert ran.returncode == 0, f"$ {' '.join(words)}\nexit code {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    return ran.stdout.strip()
+
+
+def image(*probe, interval="300ms", timeout="10s", start_period="1ms", retries=2):
+    """A server's image with this health check. Docker's own flags know the shell form only."""
+    check = json.dumps(["/grpc_health_probe", *probe])
+    options = f"--interval={interval} --timeout={timeout} --start-period={start_period} --retries={retries}"
+    return docker("build", "--quiet", "-", stdin=f"FROM health_server\nHEALTHCHECK {options} CMD {check}\n")
+
+
+class Container:
+    """A container that runs, with the changes of its health as Docker tells them."""
+
+    def __init__(self, *arguments):
+        since = time.time()
+        self.name = docker("run", "--detach", *arguments)
+        self.follow(since)
+
+    @classmethod
+    def of(cls, name, since):
+        """One that runs already."""
+        self = cls.__new__(cls)
+        self.name = name
+        self.follow(since)
+        return self
+
+    def follow(self, since):
+        filters = ["--filter", f"container={self.name}", "--filter", "event=health_status"]
+        self.events = subprocess.Popen(
+            ["docker", "events", f"--since={since:.6f}", *filters, "--format={{json .}}"],
+            stdout=subprocess.PIPE, text=True,
+        )
+        self.changes = queue.Queue()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for line in self.events.stdout:
+            event = json.loads(line)
+            self.changes.put((event["Action"].removeprefix("health_status: "), event["timeNano"] / 1e9))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.leave()
+        docker("rm", "--force", "--volumes", self.name)
+
+    def leave(self):
+        """Stops following its health."""
+        self.events.kill()
+        self.events.wait()
+
+    def inspect(self, path):
+        return json.loads(docker("inspect", "--format={{json %s}}" % path, self.name))
+
+    def log(self):
+        """Docker's log of the health check: the last five runs."""
+        return self.inspect(".State.Health.Log")
+
+    def becomes(self, health):
+        """Waits for this health; returns the run of the check that it follows from, and when it was."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                changed, when = self.changes.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                state = json.dumps(self.inspect(".State"), indent=1)
+                raise AssertionError(f"is not {health} after {PATIENCE} s: {state}\n{self.output()}") from None
+            if changed == health:
+                break
+        ended = [run for run in self.log() if moment(run["End"]) <= when + 0.001]
+        print("     ", health, json.dumps(ended[-1] if ended else None, ensure_ascii=False), flush=True)
+        return ended, when
+
+    def healthy(self):
+        runs, _ = self.becomes("healthy")
+        expect((runs[-1]["ExitCode"], runs[-1]["Output"]), (0, "status: SERVING\n"))
+
+    def unhealthy(self, first_line, *more, code=1):
+        runs, when = self.becomes("unhealthy")
+        lines = runs[-1]["Output"].splitlines()
+        expect((runs[-1]["ExitCode"], lines[:1], lines[1:]), (code, [first_line], list(more)))
+        return runs, when
+
+    def signal(self, name):
+        docker("kill", f"--signal={name}", self.name)
+
+    def output(self):
+        return command("sh", "-c", f"docker logs --tail 20 {self.name} 2>&1")
+
+
+def moment(text):
+    """Docker's time, which has more digits than Python reads, in seconds."""
+    text = re.sub(r"\.(\d+)", lambda digits: "." + digits[1][:6].ljust(6, "0"), text)
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def expect(got, wanted):
+    assert got == wanted, f"expected {wanted!r}\n     got {got!r}"
+
+
+def run(*arguments, code=0):
+    """Runs a container to its end: what it printed, when it ended with this code."""
+    ran = subprocess.run(["docker", "run", "--rm", *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    output = ran.stdout + ran.stderr
+    expect((ran.returncode, output if ran.returncode != code else ""), (code, ""))
+    print("     ", " ".join(output.splitlines())[:300])
+    return output
+
+
+@contextlib.contextmanager
+def network(name):
+    docker("network", "create", name)
+    try:
+        yield
+    finally:
+        docker("network", "rm", name)
+
+
+# One container
+
+
+def starting_then_healthy():
+    with Container(image("-addr=:50051", "-timeout=2s", interval="1s")) as server:
+        expect(server.inspect(".State.Health.Status"), "starting")
+        server.healthy()
+
+
+def pattern_of_the_app_dockerfile():
+    check = json.loads(docker("inspect", "--format={{json .Config.Healthcheck}}", "health_server"))
+    expect(check["Test"], ["CMD", "/grpc_health_probe", "-addr=:50051", "-timeout=2s"])
+    expect(docker("inspect", "--format={{.Config.User}}", "health_server"), "65532:65532")
+    with Container("health_server") as server:
+        server.healthy()
+
+
+def the_probe_in_its_image():
+    labels = json.loads(docker("inspect", "--format={{json .Config.Labels}}", "grpc_health_probe"))
+    expect(labels["org.opencontainers.image.title"], "grpc_health_probe")
+    expect(docker("inspect", "--format={{.Config.User}}", "grpc_health_probe"), "65532:65532")
+    for copied in ["/grpc_health_probe", "/bin/grpc_health_probe"]:
+        source = f"FROM scratch\nCOPY --from=grpc_health_probe {copied} /p\nENTRYPOINT [\"/p\"]\n"
+        own = docker("build", "--quiet", "-", stdin=source)
+        assert "-addr" in run(own, "-help")
+    assert "connection refused" in run("grpc_health_probe", "-addr=:1", code=1)
+
+
+def not_serving():
+    with Container(image("-addr=:50051", "-timeout=2s", retries=3)) as server:
+        server.healthy()
+        changed = time.time()
+        server.signal("USR1")
+        runs, when = server.unhealthy('service unhealthy (responded with "NOT_SERVING")')
+        since = [run for run in runs if run["ExitCode"] == 1]
+        expect(len(since), 3)
+        assert changed <= moment(since[0]["End"]) <= when, (changed, since, when)
+        server.signal("USR2")
+        server.healthy()
+
+
+def stopped():
+    with Container(image("-addr=:50051", "-timeout=2s")) as server:
+        server.healthy()
+        server.signal("STOP")
+        server.unhealthy(
+            "error: no HTTP/2 from :50051: connected, but the server sent nothing within 1s",
+            "hint: the server is stuck, or waits for TLS (try -tls), or this is not its gRPC port",
+        )
+        server.signal("CONT")
+        server.healthy()
+
+
+def wrong_port():
+    with Container(image("-addr=:50052", "-timeout=2s")) as server:
+        refused = "error: cannot connect to :50052: connection refused (127.0.0.1:50052)"
+        runs, _ = server.becomes("unhealthy")
+        expect(runs[-1]["ExitCode"], 1)
+        assert runs[-1]["Output"].startswith(refused[:-1]), runs[-1]
+        assert runs[-1]["Output"].endswith(HINT_LISTENS + "\n"), runs[-1]
+        docker("exec", "--detach", server.name, "/health_server", "--addr=0.0.0.0:50052")
+        server.healthy()
+
+
+def own_time_out_before_dockers():
+    with Container(image("-addr=:50051", "-rpc-timeout=1m", "-timeout=1s", timeout="20s"),
+                   "--addr=0.0.0.0:50051", "--delay=60000") as server:
+        server.unhealthy("error: health check of :50051 timed out after 1s: connected, no answer")
+
+
+def dockers_time_out_before_our_own():
+    # What users see who give the probe more time than Docker gives it: Docker's words, and its own code.
+    with Container(image("-addr=:50051", "-rpc-timeout=1m", timeout="1s"),
+                   "--addr=0.0.0.0:50051", "--delay=60000") as server:
+        server.unhealthy("Health check exceeded timeout (1s)", code=-1)
+
+
+def with_next_to_nothing():
+    restrictions = ["--read-only", "--user=65534:65534", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+                    "--network=none", "--memory=8m", "--memory-swap=8m", "--cpus=0.05", "--pids-limit=16"]
+    with Container(*restrictions, image("-addr=:50051", "-timeout=5s", interval="1s")) as server:
+        server.healthy()
+        server.signal("USR1")
+        server.unhealthy('service unhealthy (responded with "NOT_SERVING")')
+        expect(server.inspect(".State.OOMKilled"), False)
+
+
+def without_ipv6():
+    with Container("--sysctl=net.ipv6.conf.all.disable_ipv6=1", image("-addr=localhost:50051")) as server:
+        server.healthy()
+
+
+def with_the_environment_alone():
+    with Container("--env=GRPC_HEALTH_PROBE_ADDR=:50051", "--env=GRPC_HEALTH_PROBE_TIMEOUT=2s", image()) as server:
+        server.healthy()
+
+
+def output_is_what_docker_keeps():
+    services = [f"-service={'x' * 100}{number}" for number in range(60)]
+    with Container(image("-addr=:50051", *services)) as server:
+        runs, _ = server.becomes("unhealthy")
+        expect(runs[-1]["ExitCode"], 1)
+        assert len(runs[-1]["Output"].encode()) <= 4096, len(runs[-1]["Output"])
+        # Docker would end a longer one with dots.
+        assert not runs[-1]["Output"].endswith("..."), runs[-1]["Output"][-100:]
+
+
+# Containers that meet
+
+
+def names_from_dockers_dns():
+    with network("shop"), Container("--network=shop", "--network-alias=cart", "health_server") as cart:
+        cart.healthy()
+        expect(run("--network=shop", "grpc_health_probe", "-addr=cart:50051"), "status: SERVING\n")
+        expect(
+            run("--network=shop", "grpc_health_probe", "-addr=crat:50051", code=1),
+            'error: cannot resolve "crat": no such host\n'
+            "hint: in Docker, both containers must share a network for this name to exist\n",
+        )
+
+
+def a_unix_socket_on_a_volume():
+    docker("volume", "create", "--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=uid=65532", "sockets")
+    try:
+        mount = "--mount=source=sockets,target=/sockets"
+        probe = "-addr=unix:/sockets/health.sock"
+        with Container(mount, image(probe), "--unix=/sockets/health.sock") as server:
+            server.healthy()
+            expect(run(mount, "--network=none", "grpc_health_probe", probe), "status: SERVING\n")
+        expect(
+            run("grpc_health_probe", probe, code=1),
+            "error: cannot connect to unix:/sockets/health.sock: no such file\n"
+            "hint: is the server up, and is the directory of its socket mounted here?\n",
+        )
+    finally:
+        docker("volume", "rm", "sockets")
+
+
+# Compose
+
+
+class Composition:
+    """A Compose file, up until the end of a `with`."""
+
+    def __init__(self, file, **environment):
+        words = ["env", *(f"{name}={value}" for name, value in environment.items())]
+        self.words = [*words, "docker-compose", "--project-name=e2e", f"--file=docker/{file}"]
+        self.services = []
+
+    def __call__(self, *arguments):
+        return command(*self.words, *arguments)
+
+    def __enter__(self):
+        self.began = time.time()
+        try:
+            self("up", "--build", "--detach")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for service in self.services:
+            service.leave()
+        self("down", "--volumes", "--remove-orphans", "--timeout=1")
+
+    def service(self, name):
+        self.services.append(Container.of(self("ps", "--quiet", name), self.began))
+        return self.services[-1]
+
+
+def tls_by_flags_and_by_environment():
+    with Composition("compose.tls.yaml") as compose:
+        tls, mtls = compose.service("tls"), compose.service("mtls")
+        tls.healthy()
+        mtls.healthy()
+
+        # New certificates from a new CA, which the servers have not read yet. The probe has.
+        compose("run", "--rm", "certificates")
+        for server in [tls, mtls]:
+            server.unhealthy(
+                "error: TLS handshake with localhost:50051 failed: the certificate was issued by another CN=Example CA "
+                "than the one in -tls-ca-cert: their keys differ",
+                "hint: was the CA renewed? give its new certificate, or have the server load one from it",
+            )
+            docker("restart", "--time=0", server.name)
+            server.healthy()
+
+        expired = ["--name=localhost", "--valid-for=0"]
+        compose("run", "--rm", "--entrypoint=/make-certificates", "certificates", "--directory=/certificates", *expired)
+        docker("restart", "--time=0", tls.name)
+        runs, _ = tls.becomes("unhealthy")
+        expect(runs[-1]["ExitCode"], 1)
+        today = datetime.datetime.now(datetime.timezone.utc).date()
+        line = f"error: TLS handshake with localhost:50051 failed: the certificate expired on {today} ("
+        assert runs[-1]["Output"].startswith(line), runs[-1]
+
+
+def envoy_and_three_servers():
+    with Composition("compose.yaml", GRPC_PORT=0, HTTP_PORT=0) as compose:
+        servers = {name: compose.service(name) for name in ["backend-1", "backend-2", "backend-3"]}
+        envoy = compose.service("envoy")
+        for server in servers.values():
+            _, healthy_since = server.becomes("healthy")
+            assert healthy_since <= moment(envoy.inspect(".State.StartedAt")), "Envoy started before its servers"
+
+        def check(*arguments, code=0):
+            ran = subprocess.run([*compose.words, "run", "--rm", "-T", "check", *arguments], capture_output=True,
+                                 text=True, timeout=PATIENCE, cwd=ROOT)
+            expect(ran.returncode, code)
+            print("     ", " ".join(arguments), "->", ran.stdout.strip())
+            # Compose itself writes to standard error, too.
+            return ran.stdout + "".join(re.findall("^(?:error|hint): .*\n", ran.stderr, re.MULTILINE))
+
+        # The command in the file, which gives Envoy time to find its servers.
+        expect(check(), "status: SERVING\n")
+        for name in servers:
+            expect(check(f"-addr={name}:50051"), "status: SERVING\n")
+
+        json_url = f"http://{compose('port', 'envoy', '8080')}/grpc.health.v1.Health/Check"
+        addresses = {
+            name: server.inspect(".NetworkSettings.Networks.e2e_default.IPAddress") + ":50051"
+            for name, server in servers.items()
+        }
+        rotates_over(json_url, set(addresses.values()))
+
+        servers["backend-2"].signal("USR1")
+        servers["backend-2"].unhealthy('service unhealthy (responded with "NOT_SERVING")')
+        rotates_over(json_url, {addresses["backend-1"], addresses["backend-3"]})
+        expect(check("-addr=envoy:50051"), "status: SERVING\n")
+        expect(check("-addr=backend-2:50051", code=1), 'service unhealthy (responded with "NOT_SERVING")\n')
+
+        for name in ["backend-1", "backend-3"]:
+            servers[name].signal("USR1")
+        until(lambda: expect(ask(json_url)[0], 503))
+        expect(
+            check("-addr=envoy:50051", code=1),
+            "error: health check of envoy:50051 failed: UNAVAILABLE: no healthy upstream\n",
+        )
+        for server in servers.values():
+            server.signal("USR2")
+            server.healthy()
+        rotates_over(json_url, set(addresses.values()))
+
+
+def ask(url):
+    """Asks for health in JSON, as curl would: HTTP status, answer, and the server that gave it."""
+    request = urllib.request.Request(url, b"{}", {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, json.load(answer), answer.headers["x-backend"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(), None
+
+
+def rotates_over(url, addresses):
+    """Waits until just these servers answer, each in its turn."""
+
+    def look():
+        answers = [ask(url) for _ in range(12)]
+        assert all(answer[:2] == (200, {"status": "SERVING"}) for answer in answers), answers
+        expect({address for _, _, address in answers}, addresses)
+
+    until(look)
+    print("     ", "Envoy rotates over", ", ".join(sorted(addresses)))
+
+
+def until(look):
+    """Looks until there is nothing wrong. Envoy tells nobody when it has seen a change."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return look()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+# The README
+
+
+def the_walk_in_the_readme():
+    """Runs each command of the README's walk, and compares what is printed to what is shown, times and addresses apart."""
+    text = (ROOT / "README.md").read_text()
+    section = re.search(r"^## Inside a container.*?(?=^## )", text, re.MULTILINE | re.DOTALL)[0]
+    transcript = "\n".join(re.findall(r"^```console\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+    steps = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n?)*)", transcript, re.MULTILINE)
+    assert len(steps) > 8, steps
+    try:
+        for words, shown in steps:
+            ran = subprocess.run(words, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 timeout=PATIENCE, cwd=ROOT)
+            failed = re.search("^(error: |service unhealthy)", shown, re.MULTILINE) is not None
+            expect((words, ran.returncode), (words, int(failed)))
+            if shown.strip():
+                print("     ", words)
+                assert shape(ran.stdout) == shape(shown), f"$ {words}\nexpected\n{shown}\ngot\n{ran.stdout}"
+    finally:
+        for name in docker("ps", "--all", "--quiet").split():
+            docker("rm", "--force", name)
+        docker("network", "prune", "--force")
+
+
+def shape(output):
+    output = re.sub(r"\b\d+(\.\d+)?(µs|ms|s)\)", "TIME)", output)
+    output = re.sub(r"\b172\.\d+\.\d+\.\d+\b", "ADDRESS", output)
+    return output.strip()
+
+
+CASES = [
+    starting_then_healthy,
+    pattern_of_the_app_dockerfile,
+    the_probe_in_its_image,
+    not_serving,
+    stopped,
+    wrong_port,
+    own_time_out_before_dockers,
+    dockers_time_out_before_our_own,
+    with_next_to_nothing,
+    without_ipv6,
+    with_the_environment_alone,
+    output_is_what_docker_keeps,
+    names_from_dockers_dns,
+    a_unix_socket_on_a_volume,
+    tls_by_flags_and_by_environment,
+    envoy_and_three_servers,
+    the_walk_in_the_readme,
+]
+
+
+def main():
+    failed = 0
+    cases = [case for case in CASES if all(word in case.__name__ for word in sys.argv[1:])]
+    for case in cases:
+        name = case.__name__.replace("_", " ")
+        print(f"...   {name}", flush=True)
+        began = time.monotonic()
+        try:
+            case()
+        except Exception:
+            failed += 1
+            print("\n".join("      " + line for line in traceback.format_exc().splitlines()))
+            print(f"FAIL  {name}", flush=True)
+        else:
+            print(f"ok    {name} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{len(cases) - failed} passed, {failed} failed")
+    sys.exit(1 if failed or not cases else 0)
+
+
+main()
