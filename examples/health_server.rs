@@ -56,8 +56,8 @@ async fn main() -> Result<()> {
     thread::spawn(move || follow_stdin(&runtime, &reporter));
     #[cfg(unix)]
     {
-        tokio::spawn(follow_signal(SignalKind::user_defined1(), ServingStatus::NotServing, statuses.clone()));
-        tokio::spawn(follow_signal(SignalKind::user_defined2(), ServingStatus::Serving, statuses.clone()));
+        tokio::spawn(follow_signal(SignalKind::user_defined1(), "=NOT_SERVING", statuses.clone()));
+        tokio::spawn(follow_signal(SignalKind::user_defined2(), "=SERVING", statuses.clone()));
     }
 
     serve(&arguments, HealthService::from_health_reporter(statuses)).await
@@ -141,13 +141,14 @@ fn follow_stdin(runtime: &Handle, statuses: &HealthReporter) {
     }
 }
 
-/// Sets the status of the server as a whole each time that a signal comes.
+/// Does with each signal of a kind what the line would do on standard input.
 #[cfg(unix)]
-async fn follow_signal(kind: SignalKind, status: ServingStatus, statuses: HealthReporter) -> io::Result<()> {
+async fn follow_signal(kind: SignalKind, line: &str, statuses: HealthReporter) -> Result<()> {
+    let entry: Entry = line.parse()?;
     let mut signals = signal(kind)?;
     while signals.recv().await.is_some() {
-        statuses.set_service_status("", status).await;
-        say(&format!("={status}"));
+        statuses.set_service_status(&entry.service, entry.status).await;
+        say(line);
     }
     Ok(())
 }
