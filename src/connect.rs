@@ -67,10 +67,7 @@ async fn connect_by_name(
     journal: &Journal,
 ) -> Result<Stream, Failure> {
     let begun = journal.begin(Phase::Resolve);
-    let query = (name.to_owned(), port);
-    // getaddrinfo blocks, so it gets a thread.
-    let result = deadline.bound_blocking(move || query.to_socket_addrs().map(Vec::from_iter)).await;
-    let addresses = match result {
+    let addresses = match lookup(name, port, deadline).await {
         Ok(Ok(addresses)) if addresses.is_empty() => {
             return Err(Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: it has no address")));
         }
@@ -89,6 +86,12 @@ async fn connect_by_name(
     let addresses = interleave(addresses);
     journal.end(Phase::Resolve, begun, || format!("{name} is {}", list(&addresses)));
     race(config, addresses, deadline, journal).await
+}
+
+/// Asks getaddrinfo, which blocks, so it gets a thread.
+async fn lookup(name: &str, port: u16, deadline: Deadline) -> Result<io::Result<Vec<SocketAddr>>, Unfinished> {
+    let query = (name.to_owned(), port);
+    deadline.bound_blocking(move || query.to_socket_addrs().map(Vec::from_iter)).await
 }
 
 /// The border where text is all there is: the standard library gives getaddrinfo's answer as a sentence only.
@@ -184,15 +187,7 @@ async fn race(
             journal.end(Phase::Connect, begun, || address.to_string());
             Ok(Box::new(stream))
         }
-        Ok(None) => {
-            let mut failure = refused(config, failed);
-            if failure.kind == Kind::ConnectionRefused
-                && let Some(hint) = wrong_interface(&addresses, deadline).await
-            {
-                failure.hint = Some(hint);
-            }
-            Err(failure)
-        }
+        Ok(None) => Err(refused(config, failed)),
         Err(_) => {
             let tried = &addresses[..addresses.len() - untried.len()];
             Err(unanswered(config, tried, &failed, deadline))
@@ -253,42 +248,47 @@ fn refused(config: &Config, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
     }
 }
 
-/// What to do where this machine refuses on the addresses that were dialled and takes connections on another of its own:
-/// a server that listens on one interface alone. In a container no other tool is there to tell.
-async fn wrong_interface(refused: &[SocketAddr], deadline: Deadline) -> Option<String> {
-    let port = refused.first()?.port();
-    let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
-    let others: Vec<IpAddr> = if refused.iter().all(is_loopback) {
-        own_addresses().collect()
-    } else if refused.iter().all(|address| UdpSocket::bind((address.ip(), 0)).is_ok()) {
-        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-    } else {
-        return None;
+/// What to do where this machine refused on an address of its own and takes connections on another: a server that listens
+/// on one interface, or in one address family, alone. In a container no other tool is there to tell.
+pub(crate) async fn listens_elsewhere(config: &Config, deadline: Deadline) -> Option<String> {
+    let Endpoint::Tcp(host, port) = &config.target.endpoint else { return None };
+    let dialled = match host {
+        Host::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Host::Ip(address) => vec![*address],
+        Host::Name(name) => lookup(name, *port, deadline).await.ok()?.ok()?.iter().map(SocketAddr::ip).collect(),
     };
-    for other in others.into_iter().map(|ip| SocketAddr::new(ip, port)).filter(|other| !refused.contains(other)) {
-        if deadline.bound(TcpStream::connect(other)).await.is_ok_and(|connected| connected.is_ok()) {
-            return Some(if is_loopback(&other) {
-                format!("the server listens on {other} alone; let it listen on all addresses, as 0.0.0.0:{port}")
-            } else {
-                format!("the server listens on {other}; probe that address, or let it listen on all, as 0.0.0.0:{port}")
-            });
+    if !dialled.iter().copied().any(is_own) {
+        return None;
+    }
+    for other in own_addresses().into_iter().filter(|other| !dialled.contains(other)) {
+        let other = SocketAddr::new(other, *port);
+        if matches!(deadline.bound(TcpStream::connect(other)).await, Ok(Ok(_))) {
+            return Some(format!(
+                "{other} takes connections; should the server listen on all addresses, or be asked there?"
+            ));
         }
     }
     None
 }
 
-/// The addresses that this machine would use towards others. A datagram socket that is connected sends nothing.
-fn own_addresses() -> impl Iterator<Item = IpAddr> {
+/// Whether an address is this machine's. A datagram socket that is connected sends nothing; it only finds its way.
+fn is_own(address: IpAddr) -> bool {
+    own_address_towards(address) == Some(address)
+}
+
+/// Loopback, and what this machine uses towards others.
+fn own_addresses() -> Vec<IpAddr> {
     // Of the networks kept for documentation (RFC 5737, RFC 3849).
-    let elsewhere: [(IpAddr, IpAddr); 2] = [
-        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
-        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
-    ];
-    elsewhere.into_iter().filter_map(|(any, other)| {
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect((other, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    })
+    let others = [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    loopback.into_iter().chain(others.into_iter().filter_map(own_address_towards)).collect()
+}
+
+fn own_address_towards(other: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 fn unanswered(

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     check::{Answer, check_all},
     config::Config,
-    connect::connect,
+    connect::{connect, listens_elsewhere},
     deadline::Deadline,
     http2::{self, Connection},
     journal::Journal,
@@ -17,6 +17,8 @@ use crate::{
 
 /// How long to wait for a server to show what it speaks instead.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
+/// How long to look for a server on this machine's other addresses.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// Pauses between attempts to connect: the first, and what they grow to.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
@@ -88,10 +90,10 @@ async fn connect_patiently(
                 failure = last;
             }
             failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
-            return Err(failure);
+            return Err(explained(config, failure).await);
         }
         if is_over || failure.retry != Retry::WhileConnecting || !config.keep_trying {
-            return Err(failure);
+            return Err(explained(config, failure).await);
         }
         last = Some(failure);
         sleep(pause.min(deadline.remaining())).await;
@@ -112,6 +114,16 @@ async fn open(
         stream = tls.handshake(stream, config, deadline, journal).await?;
     }
     Connection::open(stream, config, tls, deadline, journal).await
+}
+
+/// Looks once more at what the last attempt met, where that can tell more than the failure does.
+async fn explained(config: &Config, mut failure: Failure) -> Failure {
+    if failure.kind == Kind::ConnectionRefused
+        && let Some(hint) = listens_elsewhere(config, Deadline::new(Instant::now(), LOOK_AROUND)).await
+    {
+        failure.hint = Some(hint);
+    }
+    failure
 }
 
 /// Many servers close without a word when TLS meets plaintext. Whether that is the cause is seen on a second

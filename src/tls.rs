@@ -27,7 +27,7 @@ use crate::{
     outcome::{Failure, Kind, Phase, Retry},
     pem::PemFile,
     text::{plain, snake_case},
-    trust::{Namesake, Verifier},
+    trust::{Verifier, WrongSigner},
     wire::{End, Opening, Watched, Witness},
 };
 
@@ -199,11 +199,18 @@ impl Client {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
             }
-            CertificateError::Other(OtherError(error)) if error.is::<Namesake>() => {
-                let issuer = self.verifier.last_issuer().unwrap_or_else(|| "CA".to_owned());
-                let cause = format!("the certificate was issued by another {issuer} than the one in {}", self.trust);
-                failed(Kind::TlsCertificateUnknownIssuer, &format!("{cause}: their keys differ"))
-                    .hint("was the CA renewed? give its new certificate, or have the server load one from it")
+            CertificateError::Other(OtherError(error)) if error.is::<WrongSigner>() => {
+                let cause = match self.verifier.chain().as_slice() {
+                    [Description { issuer, .. }] => {
+                        format!("the certificate is signed by another key than that of {issuer} in {}", self.trust)
+                    }
+                    _ => format!(
+                        "a signature between the certificate and {} is by another key than its issuer's",
+                        self.trust
+                    ),
+                };
+                failed(Kind::TlsCertificateUnknownIssuer, &cause)
+                    .hint("was the CA, or one in between, renewed? the server's certificate and the CA's must belong together")
             }
             CertificateError::Other(OtherError(error))
                 if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>

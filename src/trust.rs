@@ -90,14 +90,9 @@ impl Verifier {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().and_then(describe)
     }
 
-    /// Who issued the last of the certificates that the last server presented.
-    pub(crate) fn last_issuer(&self) -> Option<String> {
-        self.presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last()
-            .and_then(describe)
-            .map(|presented| presented.issuer)
+    /// Those that the last server presented, as far as they can be read.
+    pub(crate) fn chain(&self) -> Vec<Description> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(describe).collect()
     }
 
     /// A trusted certificate that issued one of those presented, and is no longer, or not yet, valid.
@@ -108,18 +103,18 @@ impl Verifier {
     }
 }
 
-/// A certificate names a trusted authority as its issuer, and another key than that authority's has signed it: one of the
-/// two is from before the authority was renewed.
+/// A certificate is signed by another key than that of its issuer: one of the two is from before the other was renewed,
+/// or it is damaged, or a forgery.
 #[derive(Debug)]
-pub(crate) struct Namesake;
+pub(crate) struct WrongSigner;
 
-impl fmt::Display for Namesake {
+impl fmt::Display for WrongSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("signed by another authority of the same name")
+        f.write_str("signed by another key than its issuer's")
     }
 }
 
-impl std::error::Error for Namesake {}
+impl std::error::Error for WrongSigner {}
 
 /// Whether a certificate was refused for its place in the chain alone.
 fn is_about_role(error: &CertificateError) -> bool {
@@ -161,7 +156,7 @@ impl ServerCertVerifier for Verifier {
                 Ok(ServerCertVerified::assertion())
             }
             Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(CertificateError::Other(OtherError(Arc::new(Namesake))).into())
+                Err(CertificateError::Other(OtherError(Arc::new(WrongSigner))).into())
             }
             verified => verified,
         }

@@ -246,41 +246,50 @@ fn no_thread_to_resolve_on() {
     Probe::wrapped(&["sh", "-c", &script], [server.addr()]).run().expect_healthy();
 }
 
-/// Runs the probe on a machine with an address besides loopback, where something listens on `listen` alone.
+/// Runs the probe on a machine with addresses besides loopback, where something listens on `listen` alone.
 fn probe_own_machine(listen: &str, arguments: &[&str]) -> Ran {
-    const SCRIPT: &str = r#"ip link set lo up && ip address add 10.9.8.7/24 dev lo && ip route add default dev lo &&
-        exec perl -MIO::Socket::INET -e '
-            my $listener = IO::Socket::INET->new(Listen => 8, LocalAddr => $ENV{LISTEN}) or die $!;
+    const SCRIPT: &str = r#"ip link set lo up && ip address add 10.9.8.7/24 dev lo && ip address add fd00::7/64 dev lo &&
+        ip route add default dev lo && ip -6 route add default dev lo && echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind &&
+        exec perl -MIO::Socket::IP -e '
+            my $listener = IO::Socket::IP->new(Listen => 8, LocalAddr => $ENV{LISTEN}, V6Only => 1) or die $@;
             exit(system(@ARGV) >> 8);
         ' "$0" "$@""#;
     Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], arguments).env("LISTEN", listen).run()
 }
 
 #[test]
-fn a_server_that_listens_on_loopback_alone() {
-    let lines = "error: cannot connect to 10.9.8.7:50051: connection refused\n\
-                 hint: the server listens on 127.0.0.1:50051 alone; let it listen on all addresses, as 0.0.0.0:50051\n";
-    probe_own_machine("127.0.0.1:50051", &["-addr=10.9.8.7:50051"]).expect(1, "", lines);
-}
-
-#[test]
-fn a_server_that_does_not_listen_on_loopback() {
-    let lines = "error: cannot connect to :50051: connection refused (127.0.0.1:50051, [::1]:50051)\n\
-                 hint: the server listens on 10.9.8.7:50051; probe that address, or let it listen on all, as \
-                 0.0.0.0:50051\n";
-    probe_own_machine("10.9.8.7:50051", &["-addr=:50051"]).expect(1, "", lines);
-}
-
-#[test]
-fn a_server_on_another_port_is_not_meant() {
-    for (addr, hint) in [
-        (":50051", "hint: nothing listens there; is the server up, and on this port?\n"),
-        (
-            "10.9.8.7:50051",
-            "hint: nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?\n",
-        ),
+fn a_server_that_listens_elsewhere_on_this_machine() {
+    for (listen, addr, takes) in [
+        ("127.0.0.1:50051", "10.9.8.7:50051", "127.0.0.1:50051"),
+        ("10.9.8.7:50051", ":50051", "10.9.8.7:50051"),
+        ("0.0.0.0:50051", "[::1]:50051", "127.0.0.1:50051"),
+        ("0.0.0.0:50051", "[fd00::7]:50051", "127.0.0.1:50051"),
+        ("[::1]:50051", "[fd00::7]:50051", "[::1]:50051"),
+        ("[::1]:50051", "127.0.0.1:50051", "[::1]:50051"),
     ] {
-        let ran = probe_own_machine("0.0.0.0:50052", &["-addr", addr]);
+        let hint =
+            format!("hint: {takes} takes connections; should the server listen on all addresses, or be asked there?\n");
+        let ran = probe_own_machine(listen, &["-addr", addr]);
+        assert!(ran.code == Some(1) && ran.stderr.contains("connection refused"), "{ran}");
+        assert!(ran.stderr.ends_with(&hint), "{ran}expected {hint}");
+    }
+}
+
+#[test]
+fn a_server_elsewhere_is_looked_for_once_and_at_the_end() {
+    let ran = probe_own_machine("127.0.0.1:50051", &["-addr=10.9.8.7:50051", "-connect-timeout=200ms"]);
+    assert!(ran.stderr.contains(" attempts in 200ms)\nhint: 127.0.0.1:50051 takes connections;"), "{ran}");
+}
+
+#[test]
+fn a_server_on_another_port_or_machine_is_not_meant() {
+    let loopback = "hint: nothing listens there; is the server up, and on this port?\n";
+    let other = "hint: nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?\n";
+    for (listen, addr, hint) in [("0.0.0.0:50052", ":50051", loopback), ("0.0.0.0:50052", "10.9.8.7:50051", other)] {
+        let ran = probe_own_machine(listen, &["-addr", addr]);
         assert!(ran.stderr.ends_with(hint), "{ran}");
     }
+    // Not this machine's address, although it could be bound.
+    let ran = probe_own_machine("127.0.0.1:50051", &["-addr=192.0.2.99:50051", "-connect-timeout=200ms"]);
+    assert!(!ran.stderr.contains("takes connections"), "{ran}");
 }

@@ -328,17 +328,18 @@ fn an_unknown_issuer() {
 
 #[test]
 fn an_authority_that_was_renewed() {
+    const HINT: &str =
+        "hint: was the CA, or one in between, renewed? the server's certificate and the CA's must belong together\n";
     let pki = Pki::new();
     let renewed = Authority::new("Test CA");
-    let by_intermediate = renewed.intermediate("Test Intermediate").server(&["127.0.0.1"]);
-    for leaf in [renewed.server(&["127.0.0.1"]), by_intermediate] {
+    let alone = "the certificate is signed by another key than that of CN=Test CA in -tls-ca-cert";
+    let chain = "a signature between the certificate and -tls-ca-cert is by another key than its issuer's";
+    for (leaf, cause) in [
+        (renewed.server(&["127.0.0.1"]), alone),
+        (renewed.intermediate("Test Intermediate").server(&["127.0.0.1"]), chain),
+    ] {
         let server = server::tls(&leaf);
-        let lines = format!(
-            "error: TLS handshake with {} failed: the certificate was issued by another CN=Test CA than the one in \
-             -tls-ca-cert: their keys differ\nhint: was the CA renewed? give its new certificate, or have the server \
-             load one from it\n",
-            server.address
-        );
+        let lines = format!("error: TLS handshake with {} failed: {cause}\n{HINT}", server.address);
         probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
         probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-unknown-issuer");
     }
