@@ -4,7 +4,7 @@
 //! cargo run --example certificates -- --directory . --name localhost --name 127.0.0.1
 //! ```
 //!
-//! It writes ca.pem, server.pem, server.key, client.pem and client.key, over those of the time before.
+//! It writes ca.pem, server.pem, server.key, client.pem and client.key, unless they are there.
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,11 +42,20 @@ fn main() -> Result<()> {
                 .default_value("31536000")
                 .help("How long the server's certificate is valid; with 0 it has expired"),
         )
+        .arg(
+            Arg::new("renew")
+                .long("renew")
+                .action(ArgAction::SetTrue)
+                .help("Write them over those that are there, from a new CA"),
+        )
         .get_matches();
 
     let directory: &PathBuf = arguments.get_one("directory").expect("it is required");
     let names: Vec<String> = arguments.get_many("name").into_iter().flatten().cloned().collect();
     let valid_for = Duration::from_secs(*arguments.get_one("seconds").expect("it has a default"));
+    if directory.join(pki::LAST).exists() && !arguments.get_flag("renew") {
+        return Ok(());
+    }
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     pki::write(directory, &names, valid_for).with_context(|| format!("write to {}", directory.display()))
 }

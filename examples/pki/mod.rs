@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
+/// The file that is written last: with it all are there.
+pub const LAST: &str = "ca.pem";
+
 /// Writes a new CA (`ca.pem`), and from it a certificate for a server with these names and one for a client, with
 /// their keys (`server.pem`, `server.key`, `client.pem`, `client.key`). The server's expires after `valid_for`.
 pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> Result<()> {
@@ -25,7 +28,6 @@ pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> 
         fs::write(directory.join(file).with_extension("pem"), certificate.pem())?;
         fs::write(directory.join(file).with_extension("key"), key.serialize_pem())?;
     }
-    // Last, so that who finds it finds the others.
-    fs::write(directory.join("ca.pem"), ca.pem())?;
+    fs::write(directory.join(LAST), ca.pem())?;
     Ok(())
 }

@@ -66,6 +66,16 @@ fn every_health_check_in_the_examples_can_run() {
         checks += 1;
     }
     assert!(checks > 8, "the health checks are found: {checks}");
+
+    let help = Probe::new(["-help"]).run().stdout;
+    let variables: Vec<&str> = texts
+        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_'))
+        .collect();
+    assert!(variables.len() > 10, "the variables are found: {variables:?}");
+    for variable in variables {
+        assert!(help.split_whitespace().any(|word| word == variable), "{variable} is no variable of the probe");
+    }
 }
 
 #[test]

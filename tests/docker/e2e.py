@@ -1,12 +1,13 @@
 """Runs the images of docker/ on the engine at DOCKER_HOST, as run has made them: health checks, networks, mounts,
 Compose and Envoy, and the walk through a container in README.md.
 
-e2e.py [WORD]: with a word, only the cases that have it in their names.
+e2e.py [WORD]: with a word, only the cases that have it in their names. `tests/docker/run [WORD]` calls it.
 """
 
 import contextlib
 import datetime
 import json
+import os
 import pathlib
 import queue
 import re
@@ -18,9 +19,15 @@ import traceback
 import urllib.error
 import urllib.request
 
+import yaml
+
 ROOT = pathlib.Path(__file__).parents[2]
 # How long anything may take; what takes longer hangs.
 PATIENCE = 60
+# Compose as a plugin of Docker's client, or the program before it.
+COMPOSE = ["docker", "compose"]
+if subprocess.run([*COMPOSE, "version"], capture_output=True).returncode:
+    COMPOSE = ["docker-compose"]
 HINT_LISTENS = "hint: nothing listens there; is the server up, and on this port?"
 
 
@@ -155,7 +162,7 @@ def network(name):
 
 
 def starting_then_healthy():
-    with Container(image("-addr=:50051", "-timeout=2s", interval="1s")) as server:
+    with Container(image("-addr=:50051", "-timeout=2s", interval="5s")) as server:
         expect(server.inspect(".State.Health.Status"), "starting")
         server.healthy()
 
@@ -180,14 +187,13 @@ def the_probe_in_its_image():
 
 
 def not_serving():
-    with Container(image("-addr=:50051", "-timeout=2s", retries=3)) as server:
+    with Container(image("-addr=:50051", "-timeout=2s", interval="1s", retries=3)) as server:
         server.healthy()
         changed = time.time()
         server.signal("USR1")
         runs, when = server.unhealthy('service unhealthy (responded with "NOT_SERVING")')
-        since = [run for run in runs if run["ExitCode"] == 1]
-        expect(len(since), 3)
-        assert changed <= moment(since[0]["End"]) <= when, (changed, since, when)
+        expect([run["ExitCode"] for run in runs[-3:]], [1, 1, 1])
+        assert changed <= moment(runs[-3]["End"]) <= when, (changed, runs, when)
         server.signal("USR2")
         server.healthy()
 
@@ -231,11 +237,10 @@ def dockers_time_out_before_our_own():
 def with_next_to_nothing():
     restrictions = ["--read-only", "--user=65534:65534", "--cap-drop=ALL", "--security-opt=no-new-privileges",
                     "--network=none", "--memory=8m", "--memory-swap=8m", "--cpus=0.05", "--pids-limit=16"]
-    with Container(*restrictions, image("-addr=:50051", "-timeout=5s", interval="1s")) as server:
+    with Container(*restrictions, image("-addr=:50051", "-connect-timeout=5s", "-rpc-timeout=5s")) as server:
         server.healthy()
         server.signal("USR1")
         server.unhealthy('service unhealthy (responded with "NOT_SERVING")')
-        expect(server.inspect(".State.OOMKilled"), False)
 
 
 def without_ipv6():
@@ -253,7 +258,7 @@ def output_is_what_docker_keeps():
     with Container(image("-addr=:50051", *services)) as server:
         runs, _ = server.becomes("unhealthy")
         expect(runs[-1]["ExitCode"], 1)
-        assert len(runs[-1]["Output"].encode()) <= 4096, len(runs[-1]["Output"])
+        assert 3000 < len(runs[-1]["Output"].encode()) <= 4096, len(runs[-1]["Output"])
         # Docker would end a longer one with dots.
         assert not runs[-1]["Output"].endswith("..."), runs[-1]["Output"][-100:]
 
@@ -297,7 +302,7 @@ class Composition:
 
     def __init__(self, file, **environment):
         words = ["env", *(f"{name}={value}" for name, value in environment.items())]
-        self.words = [*words, "docker-compose", "--project-name=e2e", f"--file=docker/{file}"]
+        self.words = [*words, *COMPOSE, "--project-name=e2e", f"--file=docker/{file}"]
         self.services = []
 
     def __call__(self, *arguments):
@@ -306,7 +311,7 @@ class Composition:
     def __enter__(self):
         self.began = time.time()
         try:
-            self("up", "--build", "--detach")
+            self("up", "--detach")
         except BaseException:
             self.__exit__()
             raise
@@ -328,20 +333,26 @@ def tls_by_flags_and_by_environment():
         tls.healthy()
         mtls.healthy()
 
+        # A second `up` changes nothing.
+        compose("up", "--detach")
+        expect([server.inspect(".State.Health.Status") for server in [tls, mtls]], ["healthy", "healthy"])
+
         # New certificates from a new CA, which the servers have not read yet. The probe has.
-        compose("run", "--rm", "certificates")
+        renew = ["run", "--rm", "--entrypoint=/make-certificates", "certificates", "--directory=/certificates",
+                 "--renew", "--name=localhost"]
+        compose(*renew)
         for server in [tls, mtls]:
             server.unhealthy(
-                "error: TLS handshake with localhost:50051 failed: the certificate was issued by another CN=Example CA "
-                "than the one in -tls-ca-cert: their keys differ",
-                "hint: was the CA renewed? give its new certificate, or have the server load one from it",
+                "error: TLS handshake with localhost:50051 failed: the certificate is signed by another key than that "
+                "of CN=Example CA in -tls-ca-cert",
+                "hint: was the CA, or one in between, renewed? the server's certificate and the CA's must belong together",
             )
             docker("restart", "--time=0", server.name)
             server.healthy()
 
-        expired = ["--name=localhost", "--valid-for=0"]
-        compose("run", "--rm", "--entrypoint=/make-certificates", "certificates", "--directory=/certificates", *expired)
-        docker("restart", "--time=0", tls.name)
+        docker("stop", "--time=0", tls.name)
+        compose(*renew, "--valid-for=0")
+        docker("start", tls.name)
         runs, _ = tls.becomes("unhealthy")
         expect(runs[-1]["ExitCode"], 1)
         today = datetime.datetime.now(datetime.timezone.utc).date()
@@ -447,19 +458,40 @@ def the_walk_in_the_readme():
                                  timeout=PATIENCE, cwd=ROOT)
             failed = re.search("^(error: |service unhealthy)", shown, re.MULTILINE) is not None
             expect((words, ran.returncode), (words, int(failed)))
+            if "docker run --detach" in words:
+                until(lambda: expect("listening on" in docker("logs", ran.stdout.strip()), True))
             if shown.strip():
                 print("     ", words)
                 assert shape(ran.stdout) == shape(shown), f"$ {words}\nexpected\n{shown}\ngot\n{ran.stdout}"
     finally:
-        for name in docker("ps", "--all", "--quiet").split():
-            docker("rm", "--force", name)
-        docker("network", "prune", "--force")
+        # What the walk has left if it did not come to its end.
+        for kind in [["rm", "--force"], ["volume", "rm", "--force"], ["network", "rm"]]:
+            names = re.findall(r"\bdemo-[a-z]+", transcript)
+            subprocess.run(["docker", *kind, *sorted(set(names))], capture_output=True)
 
 
 def shape(output):
     output = re.sub(r"\b\d+(\.\d+)?(µs|ms|s)\)", "TIME)", output)
     output = re.sub(r"\b172\.\d+\.\d+\.\d+\b", "ADDRESS", output)
     return output.strip()
+
+
+def a_restricted_pod():
+    deployment, _ = yaml.safe_load_all((ROOT / "docker/kubernetes.yaml").read_text())
+    pod = deployment["spec"]["template"]["spec"]
+    expect((pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["seccompProfile"]["type"]),
+           (True, "RuntimeDefault"))
+    for container in pod["initContainers"] + pod["containers"]:
+        context = container["securityContext"]
+        expect(
+            (context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"], context["capabilities"]["drop"]),
+            (False, True, ["ALL"]),
+        )
+    # The init container's words are understood: it gets as far as the name, which is not known here.
+    wait = run("grpc_health_probe", *pod["initContainers"][0]["args"], code=1)
+    assert wait.startswith('error: cannot resolve "stock"'), wait
+    expect(sorted(name for name in pod["containers"][0] if name.endswith("Probe")),
+           ["livenessProbe", "readinessProbe", "startupProbe"])
 
 
 CASES = [
@@ -480,10 +512,12 @@ CASES = [
     tls_by_flags_and_by_environment,
     envoy_and_three_servers,
     the_walk_in_the_readme,
+    a_restricted_pod,
 ]
 
 
 def main():
+    assert os.environ.get("DOCKER_HOST"), "DOCKER_HOST must name an engine: tests/docker/run starts one"
     failed = 0
     cases = [case for case in CASES if all(word in case.__name__ for word in sys.argv[1:])]
     for case in cases:
