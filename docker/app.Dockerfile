@@ -17,9 +17,10 @@ WORKDIR /src
 # The dependencies, in a layer of their own that lasts until the list of them changes.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock build.rs ./
-RUN mkdir -p src examples tests/blackbox \
+RUN mkdir -p src examples tests/blackbox benches/cost \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs tests/blackbox/main.rs \
+    && cp src/main.rs benches/cost/main.rs \
     && cp src/main.rs examples/health_server.rs \
     && cargo build --release --locked --example health_server
 

@@ -8,7 +8,6 @@
 //! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or
 //! does not say why.
 
-use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
@@ -18,10 +17,11 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 mod pki;
+mod programs;
 
 fn main() -> Result<ExitCode> {
-    let probe = build("--bin", "grpc_health_probe")?;
-    let health_server = build("--example", "health_server")?;
+    let probe = programs::build("--bin", "grpc_health_probe")?;
+    let health_server = programs::build("--example", "health_server")?;
     let directory = TempDir::new()?;
     pki::write(directory.path(), &["localhost".to_owned()], Duration::from_hours(24))?;
 
@@ -145,36 +145,6 @@ fn title(title: &str) {
     println!("\n{title}");
 }
 
-/// Builds a program of this package, in the profile that the demo was built in, and returns its path.
-fn build(kind: &str, name: &str) -> Result<PathBuf> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", kind, name, "--message-format=json-render-diagnostics"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    // Those of `cargo run` would have cargo build some dependencies anew, and again at the next ordinary build.
-    for prefix in ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"] {
-        forget_variables(&mut cargo, prefix);
-    }
-    let output =
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().context("run cargo")?;
-    ensure!(output.status.success(), "{name} does not build");
-
-    // Where the executable lies depends on the target and on the user's settings; cargo knows.
-    String::from_utf8(output.stdout)?
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo names no executable for {name}"))
-}
-
-fn forget_variables(command: &mut Command, prefix: &str) {
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(prefix)) {
-        command.env_remove(name);
-    }
-}
-
 struct Demo {
     probe: PathBuf,
     health_server: PathBuf,
@@ -206,7 +176,7 @@ impl Demo {
         println!("  $ {line}");
         let mut command = Command::new(&self.probe);
         command.current_dir(self.directory.path());
-        forget_variables(&mut command, "GRPC_HEALTH_PROBE_");
+        programs::forget_variables(&mut command, "GRPC_HEALTH_PROBE_");
         let (variables, arguments) = line.split_once("grpc_health_probe").expect("every line runs the probe");
         command.envs(variables.split_whitespace().filter_map(|variable| variable.split_once('=')));
         let output = command.args(arguments.split_whitespace()).output().context("run the probe")?;
