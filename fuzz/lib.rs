@@ -15,6 +15,8 @@ mod connect;
 mod credentials;
 #[path = "../src/deadline.rs"]
 mod deadline;
+#[path = "../src/gather.rs"]
+mod gather;
 #[path = "../src/goflag.rs"]
 mod goflag;
 #[path = "../src/guard.rs"]

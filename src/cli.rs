@@ -114,11 +114,12 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         given.map(|text| Given { text, name: format!("-{flag}") }).collect()
     };
     let positional = given("address").pop();
-    let mut all = |flag: &str| -> Result<Vec<Given>, Failure> {
+    let mut any = |flag: &str, is_repeatable: bool| -> Result<Vec<Given>, Failure> {
         let given = given(flag);
-        if given.is_empty() { from_environment(flag) } else { Ok(given) }
+        if given.is_empty() { from_environment(flag, is_repeatable) } else { Ok(given) }
     };
-    let mut one = |flag: &str| all(flag).map(|mut given| given.pop());
+    let (service, rpc_header) = (any("service", true)?, any("rpc-header", true)?);
+    let mut one = |flag: &str| any(flag, false).map(|mut given| given.pop());
     let addr = match (positional, one("addr")?) {
         (Some(_), Some(addr)) if addr.name == "-addr" => {
             return Err(Failure::new(Kind::Usage, "the address is given twice: with -addr and without"));
@@ -145,30 +146,30 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         output: one("output")?,
         quiet: one("q")?,
         verbose: one("v")?,
-        service: all("service")?,
-        rpc_header: all("rpc-header")?,
+        service,
+        rpc_header,
     })
 }
 
 /// The value of a flag's variable; of a repeatable one, a value on each line.
-fn from_environment(flag: &str) -> Result<Vec<Given>, Failure> {
+fn from_environment(flag: &str, is_repeatable: bool) -> Result<Vec<Given>, Failure> {
     let name = variable(flag);
     let Some(text) = env::var_os(&name) else { return Ok(Vec::new()) };
     let text = text.into_string().map_err(|_| Failure::new(Kind::Usage, format!("{name} is not UTF-8")))?;
     let given = |text: &str| Given { text: text.to_owned(), name: name.clone() };
-    Ok(if is_repeatable(flag) {
+    Ok(if is_repeatable {
         text.lines().filter(|line| !line.is_empty()).map(given).collect()
     } else {
         Some(text.as_str()).filter(|text| !text.is_empty()).map(given).into_iter().collect()
     })
 }
 
-fn is_repeatable(flag: &str) -> bool {
-    matches!(flag, "service" | "rpc-header")
-}
-
 fn variable(flag: &str) -> String {
-    VARIABLE_PREFIX.to_owned() + &flag.to_ascii_uppercase().replace('-', "_")
+    let upper = flag.bytes().map(|byte| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) });
+    let mut name = String::with_capacity(VARIABLE_PREFIX.len() + flag.len());
+    name.push_str(VARIABLE_PREFIX);
+    name.extend(upper);
+    name
 }
 
 /// A clap error in this program's words, with flags as the user writes them.
@@ -199,53 +200,108 @@ fn explain(error: &clap::Error) -> String {
     }
 }
 
-/// All flags, for clap. Their names are Go's; `goflag` mends the dashes.
+/// A flag, as clap and `-help` are told of it.
+struct Flag {
+    name: &'static str,
+    takes: Takes,
+    help: &'static str,
+}
+
+/// What a flag takes, and how `-help` calls it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Boolean,
+    One(&'static str),
+    /// May be given more than once.
+    Many(&'static str),
+}
+
+const fn flag(name: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { name, takes, help }
+}
+
+use Takes::{Boolean, Many, Nothing, One};
+
+/// All flags, under their headings. Their names are Go's; `goflag` mends the dashes.
+const FLAGS: [(&str, &[Flag]); 4] = [
+    (
+        "What to check",
+        &[
+            flag(
+                "addr",
+                One("HOST:PORT"),
+                "The server, also without -addr: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, \
+                 unix-abstract:name",
+            ),
+            flag(
+                "service",
+                Many("NAME"),
+                "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
+            ),
+            flag("rpc-header", Many("'NAME: VALUE'"), "Request metadata. Repeatable"),
+            flag("user-agent", One("TEXT"), "The user-agent header [default: grpc_health_probe]"),
+            flag("gzip", Boolean, "Compress the request, accept a compressed answer"),
+        ],
+    ),
+    (
+        "Time (as in 300ms, 1.5s, 1m30s)",
+        &[
+            flag(
+                "connect-timeout",
+                One("DURATION"),
+                "Resolve, connect, TLS and HTTP/2 together; if given, a refused address is tried until then \
+                 [default: 1s]",
+            ),
+            flag("rpc-timeout", One("DURATION"), "The request and its answer [default: 1s]"),
+            flag("timeout", One("DURATION"), "Bound on the whole run; keep it below the orchestrator's own"),
+        ],
+    ),
+    (
+        "TLS",
+        &[
+            flag("tls", Boolean, "Use TLS"),
+            flag("tls-ca-cert", One("FILE"), "Trust these certificates instead of the system's (PEM)"),
+            flag("tls-client-cert", One("FILE"), "Client certificate, with its chain (PEM)"),
+            flag("tls-client-key", One("FILE"), "Private key of the client certificate (PEM)"),
+            flag("tls-server-name", One("NAME"), "Name to verify and to send, instead of the address's host"),
+            flag("tls-no-verify", Boolean, "INSECURE: accept any certificate"),
+            flag("spiffe", Boolean, "mTLS with an identity from the SPIFFE Workload API (not supported yet)"),
+            flag("alts", Boolean, "Google ALTS (not supported yet)"),
+        ],
+    ),
+    (
+        "Output",
+        &[
+            flag("exit-codes", One("SET"), "docker: 0 or 1; detailed: one for each layer [default: docker]"),
+            flag("output", One("FORMAT"), "text or json [default: text]"),
+            flag("q", Boolean, "Print nothing when healthy"),
+            flag("v", Boolean, "Print the options, then each phase with its time"),
+            flag("version", Boolean, "Print the version"),
+            flag("help", Nothing, "Print this help"),
+        ],
+    ),
+];
+
+/// What clap needs to read a command line. Each start pays for it, so it knows nothing that only `-help` tells.
 fn command() -> Command {
-    let flag = |name: &'static str| Arg::new(name).long(name);
-    let text = |name: &'static str, value: &'static str| {
-        let action = if is_repeatable(name) { ArgAction::Append } else { ArgAction::Set };
-        flag(name).value_name(value).action(action)
+    let argument = |flag: &Flag| {
+        let argument = Arg::new(flag.name).long(flag.name);
+        match flag.takes {
+            // The only one of this kind is -help.
+            Nothing => argument.alias("h").action(ArgAction::SetTrue),
+            Boolean => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            One(_) => argument.action(ArgAction::Set),
+            Many(_) => argument.action(ArgAction::Append),
+        }
     };
-    let boolean = |name: &'static str| flag(name).num_args(0..=1).require_equals(true).default_missing_value("true");
     Command::new("grpc_health_probe")
         .no_binary_name(true)
         .args_override_self(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .next_help_heading("What to check")
-        .arg(Arg::new("address").value_name("HOST:PORT").help("The same as -addr"))
-        .arg(text("addr", "HOST:PORT").help(
-            "The server: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, unix-abstract:name",
-        ))
-        .arg(
-            text("service", "NAME")
-                .help("Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are"),
-        )
-        .arg(text("rpc-header", "'NAME: VALUE'").help("Request metadata. Repeatable"))
-        .arg(text("user-agent", "TEXT").help("The user-agent header [default: grpc_health_probe]"))
-        .arg(boolean("gzip").help("Compress the request, accept a compressed answer"))
-        .next_help_heading("Time (as in 300ms, 1.5s, 1m30s)")
-        .arg(text("connect-timeout", "DURATION").help(
-            "Resolve, connect, TLS and HTTP/2 together; if given, a refused address is tried until then [default: 1s]",
-        ))
-        .arg(text("rpc-timeout", "DURATION").help("The request and its answer [default: 1s]"))
-        .arg(text("timeout", "DURATION").help("Bound on the whole run; keep it below the orchestrator's own"))
-        .next_help_heading("TLS")
-        .arg(boolean("tls").help("Use TLS"))
-        .arg(text("tls-ca-cert", "FILE").help("Trust these certificates instead of the system's (PEM)"))
-        .arg(text("tls-client-cert", "FILE").help("Client certificate, with its chain (PEM)"))
-        .arg(text("tls-client-key", "FILE").help("Private key of the client certificate (PEM)"))
-        .arg(text("tls-server-name", "NAME").help("Name to verify and to send, instead of the address's host"))
-        .arg(boolean("tls-no-verify").help("INSECURE: accept any certificate"))
-        .arg(boolean("spiffe").help("mTLS with an identity from the SPIFFE Workload API (not supported yet)"))
-        .arg(boolean("alts").help("Google ALTS (not supported yet)"))
-        .next_help_heading("Output")
-        .arg(text("exit-codes", "SET").help("docker: 0 or 1; detailed: one for each layer [default: docker]"))
-        .arg(text("output", "FORMAT").help("text or json [default: text]"))
-        .arg(boolean("q").help("Print nothing when healthy"))
-        .arg(boolean("v").help("Print the options, then each phase with its time"))
-        .arg(boolean("version").help("Print the version"))
-        .arg(flag("help").alias("h").action(ArgAction::SetTrue).help("Print this help"))
+        .arg(Arg::new("address"))
+        .args(FLAGS.iter().flat_map(|(_, flags)| *flags).map(argument))
 }
 
 /// The text of `-help`, with flags in the form that people write, and their variables.
@@ -267,21 +323,17 @@ Flags may also be written with two dashes. Booleans take a value after \"=\" onl
 variable, and the variable of a repeatable flag has one value on each line.
 ";
     let mut text = INTRODUCTION.to_owned();
-    let mut heading = None;
-    for argument in command().get_arguments() {
-        if argument.get_help_heading() != heading {
-            heading = argument.get_help_heading();
-            text += &format!("\n{}:\n", heading.unwrap_or_default());
+    for (heading, flags) in FLAGS {
+        text += &format!("\n{heading}:\n");
+        for Flag { name, takes, help } in flags {
+            let usage = match takes {
+                Nothing | Boolean => format!("-{name}"),
+                One(value) | Many(value) => format!("-{name} {value}"),
+            };
+            let variable = if matches!(*name, "help" | "version") { String::new() } else { variable(name) };
+            text += format!("  {usage:<32}{variable}").trim_end();
+            text += &format!("\n      {help}\n");
         }
-        let value = argument.get_value_names().and_then(<[_]>::first).map_or("", |name| name.as_str());
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let (usage, variable) = match argument.get_long() {
-            None => (value.to_owned(), String::new()),
-            Some(flag @ ("help" | "version")) => (format!("-{flag}"), String::new()),
-            Some(flag) => (format!("-{flag} {value}"), variable(flag)),
-        };
-        text += format!("  {usage:<32}{variable}").trim_end();
-        text += &format!("\n      {help}\n");
     }
     text + EXIT_CODES
 }

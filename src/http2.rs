@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     connect::{Stream, connect},
     deadline::Deadline,
+    gather::Gathered,
     guard,
     journal::Journal,
     outcome::{Failure, Kind, Phase, Retry},
@@ -85,7 +86,7 @@ impl Connection {
                 .initial_stream_window_size(WINDOW)
                 .initial_connection_window_size(connection_window(config))
                 .max_header_list_size(MAX_HEADERS)
-                .handshake(TokioIo::new(stream))
+                .handshake(TokioIo::new(Gathered::new(stream)))
                 .await;
             let opened = handshake.ok().map(|(requests, connection)| {
                 let broken = Arc::new(OnceLock::new());

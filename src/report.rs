@@ -227,10 +227,12 @@ impl<S: std::os::fd::AsFd + IsTerminal> Stuck for S {
     fn is_stuck(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let patience = Timespec { tv_sec: if self.is_terminal() { 5 } else { 0 }, tv_nsec: 50_000_000 };
-        let mut ready = [PollFd::new(self, PollFlags::OUT)];
         // A signal ends the wait, too.
-        !matches!(poll(&mut ready, Some(&patience)), Ok(1..))
+        let takes_within =
+            |patience: Timespec| matches!(poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience)), Ok(1..));
+        let is_ready = takes_within(Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
+        // Somebody may hold a terminal's output while they read.
+        !is_ready && !(self.is_terminal() && takes_within(Timespec { tv_sec: 5, tv_nsec: 0 }))
     }
 }
 
