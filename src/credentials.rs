@@ -2,13 +2,14 @@
 //! a deadline, as any of them may be a pipe or lie on a network file system that does not answer.
 
 use std::{
-    env,
-    path::Path,
+    env, iter,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths};
 use rustls_pki_types::CertificateDer;
+use webpki::anchor_from_trusted_cert;
 
 use crate::{
     config::{Tls, Trust},
@@ -33,8 +34,39 @@ pub(crate) enum Trusted {
     Anyone,
     /// The user's.
     File(PemFile),
-    /// The system's, and how many could not be read.
-    System(Vec<CertificateDer<'static>>, usize),
+    /// The system's.
+    System(SystemRoots),
+}
+
+/// The system's trusted certificates. They are many, so that a bundle is not read further than to its first.
+#[derive(Debug)]
+pub(crate) struct SystemRoots {
+    pub(crate) bundle: Option<PemFile>,
+    /// Those that are not in a bundle.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// How many of those could not be read.
+    pub(crate) broken: usize,
+    /// Any one of all.
+    pub(crate) first: CertificateDer<'static>,
+}
+
+impl SystemRoots {
+    /// Those of these subjects; if there are none in a bundle, one that is of another, as webpki wants at least one.
+    pub(crate) fn of(&self, subjects: &[&[u8]]) -> Vec<CertificateDer<'static>> {
+        let is_of = |der: &[u8]| {
+            anchor_from_trusted_cert(&CertificateDer::from(der))
+                .is_ok_and(|anchor| subjects.contains(&anchor.subject.as_ref()))
+        };
+        let mut found = self.certificates.clone();
+        found.extend(self.bundle.iter().flat_map(|bundle| bundle.certificates_where(is_of)));
+        if found.is_empty() { vec![self.first.clone()] } else { found }
+    }
+
+    /// How many cannot be read. This reads all.
+    pub(crate) fn broken(&self) -> usize {
+        let in_bundle = self.bundle.as_ref().and_then(|bundle| Some(bundle.certificates().ok()?.1));
+        self.broken + in_bundle.unwrap_or_default()
+    }
 }
 
 /// Reads the files that the configuration names.
@@ -92,22 +124,25 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
     // A variable that is empty counts as not set.
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
     let (file, directories) = (variable(FILE), variable(DIRECTORIES));
-    let (mut certificates, mut broken, mut first_error) = (Vec::new(), 0, None);
-    if let Some(path) = &file {
-        match read(FILE, Path::new(path)).and_then(|file| file.certificates()) {
-            Ok(read) => (certificates, broken) = read,
+    let places = match (&file, &directories) {
+        (None, None) => usual_places(),
+        _ => Places {
+            bundle: file.as_ref().map(|path| (FILE, PathBuf::from(path))),
+            directories: directories.iter().flat_map(env::split_paths).collect(),
+            store: CertificateResult::default(),
+        },
+    };
+    let (mut bundle, mut first, mut first_error) = (None, None, None);
+    if let Some((name, path)) = places.bundle {
+        match read(name, &path).and_then(|file| Ok((file.first_certificate()?, file))) {
+            Ok((certificate, file)) => (first, bundle) = (Some(certificate), Some(file)),
             Err(failure) => first_error = Some(failure.message),
         }
     }
-    let loaded = match (&file, &directories) {
-        (None, None) => vec![usual_places()],
-        (_, None) => Vec::new(),
-        (_, Some(directories)) => env::split_paths(directories)
-            .filter(|directory| !directory.as_os_str().is_empty())
-            .map(|directory| load_certs_from_paths(None, Some(&directory)))
-            .collect(),
-    };
-    for result in loaded {
+    let (mut certificates, mut broken) = (Vec::new(), 0);
+    let directories = places.directories.iter().filter(|directory| !directory.as_os_str().is_empty());
+    let in_directories = directories.map(|directory| load_certs_from_paths(None, Some(directory)));
+    for result in iter::once(places.store).chain(in_directories) {
         certificates.extend(result.certs);
         broken += result.errors.len();
         if let Some(error) = result.errors.into_iter().next() {
@@ -117,30 +152,35 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
             });
         }
     }
-    if certificates.is_empty() {
-        let none = match (&file, &directories) {
+    let Some(first) = first.or_else(|| certificates.first().cloned()) else {
+        let none = match (&file, variable(DIRECTORIES)) {
             (None, None) => "the usual places hold none".to_owned(),
             _ => format!("{FILE} and {DIRECTORIES} name none"),
         };
         return Err(no_anchors(&first_error.unwrap_or(none)));
-    }
-    Ok(Trusted::System(certificates, broken))
+    };
+    Ok(Trusted::System(SystemRoots { bundle, certificates, broken, first }))
+}
+
+/// Where a system's trusted certificates are.
+struct Places {
+    /// A file with all of them, and what names it.
+    bundle: Option<(&'static str, PathBuf)>,
+    directories: Vec<PathBuf>,
+    /// What the system keeps in another form.
+    store: CertificateResult,
 }
 
 #[cfg(all(unix, not(target_os = "macos")))]
-fn usual_places() -> CertificateResult {
+fn usual_places() -> Places {
     let places = openssl_probe::probe();
     // A bundle holds what the directories hold, too.
-    match places.cert_file {
-        Some(bundle) => load_certs_from_paths(Some(&bundle), None),
-        None => places
-            .cert_dir
-            .first()
-            .map_or_else(CertificateResult::default, |directory| load_certs_from_paths(None, Some(directory))),
-    }
+    let bundle = places.cert_file.map(|path| ("the system's bundle", path));
+    let directories = if bundle.is_some() { Vec::new() } else { places.cert_dir.into_iter().take(1).collect() };
+    Places { bundle, directories, store: CertificateResult::default() }
 }
 
 #[cfg(not(all(unix, not(target_os = "macos"))))]
-fn usual_places() -> CertificateResult {
-    rustls_native_certs::load_native_certs()
+fn usual_places() -> Places {
+    Places { bundle: None, directories: Vec::new(), store: rustls_native_certs::load_native_certs() }
 }

@@ -87,6 +87,11 @@ impl Journal {
         }
     }
 
+    /// Whether anything is told: what takes long to find out is worth it only then.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose.is_some()
+    }
+
     /// Tells something that is no phase's end.
     pub(crate) fn note(&self, phase: Phase, what: impl FnOnce() -> String) {
         if let Some(verbose) = &self.verbose {

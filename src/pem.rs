@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
@@ -40,14 +41,18 @@ impl PemFile {
         let name = name(flag, path);
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
         let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
+        let mut content = Vec::new();
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
+            // One more than it has, so that the end is seen without growing.
+            Ok(metadata) if metadata.is_file() => {
+                content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+            }
             Ok(metadata) if !metadata.is_file() && !metadata.is_dir() && !may_block => {
                 return Err(unreadable("it is a pipe or a device, and there is no thread to wait for it"));
             }
             _ => {}
         }
-        let mut content = Vec::new();
         let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content));
         match read {
             Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
@@ -76,18 +81,53 @@ impl PemFile {
                 Err(_) => broken += 1,
             }
         }
-        if !certificates.is_empty() {
-            return Ok((certificates, broken));
+        if certificates.is_empty() { Err(self.holds_no_certificate(broken > 0)) } else { Ok((certificates, broken)) }
+    }
+
+    /// The first certificate of the file that can be read.
+    ///
+    /// # Errors
+    /// `certificate-invalid`: there is none.
+    pub(crate) fn first_certificate(&self) -> Result<CertificateDer<'static>, Failure> {
+        let mut certificates = CertificateDer::pem_slice_iter(&self.content).peekable();
+        let is_broken = certificates.peek().is_some();
+        certificates.find_map(Result::ok).ok_or_else(|| self.holds_no_certificate(is_broken))
+    }
+
+    /// The certificates that are `wanted`, few of many. To read all of a system's takes longer than all the rest of a
+    /// probe; so the others are only decoded, and not with the care that keys need.
+    pub(crate) fn certificates_where(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<CertificateDer<'static>> {
+        let mut found = Vec::new();
+        let (mut offset, mut begin, mut base64) = (0, 0, Vec::new());
+        for line in self.content.split_inclusive(|byte| *byte == b'\n') {
+            if line.starts_with(b"-----BEGIN ") {
+                begin = offset;
+                base64.clear();
+            } else if line.starts_with(b"-----END ") {
+                // What is not base64 is for the one to judge who knows PEM better.
+                if STANDARD.decode(&base64).map_or(true, |der| wanted(&der)) {
+                    let section = &self.content[begin..offset + line.len()];
+                    found.extend(CertificateDer::pem_slice_iter(section).filter_map(Result::ok));
+                }
+                begin = offset + line.len();
+            } else {
+                base64.extend_from_slice(line.trim_ascii());
+            }
+            offset += line.len();
         }
+        found
+    }
+
+    fn holds_no_certificate(&self, is_broken: bool) -> Failure {
         let failure = |cause: &str| {
             Failure::new(Kind::CertificateInvalid, format!("{} holds no certificate: {cause}", self.name))
         };
-        Err(if self.content.is_empty() {
+        if self.content.is_empty() {
             failure("it is empty")
         } else if self.looks_like_der() {
             failure("it looks like DER, not PEM")
                 .hint(format!("openssl x509 -inform der -in {} -out certificate.pem", self.path))
-        } else if broken > 0 {
+        } else if is_broken {
             failure("its PEM is broken")
         } else {
             match self.labels().as_slice() {
@@ -97,7 +137,7 @@ impl PemFile {
                 }
                 labels => failure(&format!("it holds {}", labels.join(", "))),
             }
-        })
+        }
     }
 
     /// The file's first private key.

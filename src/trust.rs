@@ -12,16 +12,18 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::EndEntityCert;
 
 use crate::{
     certificate::{Description, describe},
-    credentials::Trusted,
+    credentials::{SystemRoots, Trusted},
     journal::Journal,
     outcome::{Failure, Kind, Phase},
+    pem::PemFile,
 };
 
 /// Verifies servers, and keeps the certificates that the last one presented, for messages.
@@ -40,42 +42,42 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// # Errors
     /// `certificate-invalid`, `no-trust-anchors`: no certificate that can be trusted is among them.
-    pub(crate) fn new(trusted: &Trusted, provider: &Arc<CryptoProvider>, journal: &Journal) -> Result<Self, Failure> {
-        let (certificates, broken, unusable) = match trusted {
-            Trusted::Anyone => return Ok(Self::anyone()),
-            Trusted::System(certificates, broken) => {
-                let message = "the system's trusted certificates cannot be used";
-                (certificates.clone(), *broken, Failure::new(Kind::NoTrustAnchors, message))
+    pub(crate) fn new(trusted: Trusted, provider: &Arc<CryptoProvider>, journal: &Journal) -> Result<Self, Failure> {
+        match trusted {
+            Trusted::Anyone => Ok(Self::anyone()),
+            Trusted::System(roots) => {
+                if journal.is_verbose() {
+                    note_broken(journal, roots.broken());
+                }
+                Ok(Self { judge: Arc::new(SystemJudge { roots, provider: Arc::clone(provider) }), ..Self::anyone() })
             }
-            Trusted::File(file) => {
-                let (certificates, broken) = file.certificates()?;
-                let message = format!("{} holds no usable certificate", file.name());
-                (certificates, broken, Failure::new(Kind::CertificateInvalid, message))
-            }
-        };
+            Trusted::File(file) => Self::by_file(&file, provider, journal),
+        }
+    }
+
+    fn by_file(file: &PemFile, provider: &Arc<CryptoProvider>, journal: &Journal) -> Result<Self, Failure> {
+        let (certificates, broken) = file.certificates()?;
         let mut verifier = Self::anyone();
         let mut issuers = certificates.clone();
-        if let Trusted::File(_) = trusted {
-            // webpki takes whatever is trusted for an authority, whatever it says of itself and however old it is.
-            let now = UnixTime::now();
-            issuers.retain(|certificate| match describe(certificate) {
-                Some(description) if now < description.not_before || description.not_after < now => {
-                    verifier.lapsed.push(description);
-                    false
-                }
-                description => description.is_none_or(|description| description.is_authority),
-            });
-            verifier.trusts_issuers = !issuers.is_empty();
-            verifier.pinned = certificates;
-        }
+        // webpki takes whatever is trusted for an authority, whatever it says of itself and however old it is.
+        let now = UnixTime::now();
+        issuers.retain(|certificate| match describe(certificate) {
+            Some(description) if now < description.not_before || description.not_after < now => {
+                verifier.lapsed.push(description);
+                false
+            }
+            description => description.is_none_or(|description| description.is_authority),
+        });
+        verifier.trusts_issuers = !issuers.is_empty();
+        verifier.pinned = certificates;
         let anchors = if verifier.trusts_issuers { &issuers } else { &verifier.pinned };
         let mut store = RootCertStore::empty();
         let (_, ignored) = store.add_parsable_certificates(anchors.iter().cloned());
-        if broken + ignored > 0 {
-            journal.note(Phase::Usage, || format!("{} of the trusted certificates cannot be read", broken + ignored));
-        }
+        note_broken(journal, broken + ignored);
         let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
-        verifier.judge = judge.map_err(|_| unusable)?;
+        verifier.judge = judge.map_err(|_| {
+            Failure::new(Kind::CertificateInvalid, format!("{} holds no usable certificate", file.name()))
+        })?;
         Ok(verifier)
     }
 
@@ -100,6 +102,12 @@ impl Verifier {
         let presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
         let issuers: Vec<String> = presented.iter().filter_map(describe).map(|presented| presented.issuer).collect();
         self.lapsed.iter().find(|lapsed| issuers.contains(&lapsed.subject))
+    }
+}
+
+fn note_broken(journal: &Journal, broken: usize) {
+    if broken > 0 {
+        journal.note(Phase::Usage, || format!("{broken} of the trusted certificates cannot be read"));
     }
 }
 
@@ -182,6 +190,56 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.judge.supported_verify_schemes()
+    }
+}
+
+/// Judges by the system's trusted certificates, of which it reads only those that the server's name.
+#[derive(Debug)]
+struct SystemJudge {
+    roots: SystemRoots,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for SystemJudge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain: Vec<EndEntityCert<'_>> =
+            iter::once(end_entity).chain(intermediates).filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+        let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(self.roots.of(&issuers));
+        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider))
+            .build()
+            .map_err(|_| CertificateError::UnknownIssuer)?
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
