@@ -4,6 +4,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // Linked by (.cargo/config.toml), which cargo does not see.
+    println!("cargo::rerun-if-changed=.cargo/layout.txt");
     #[cfg(unix)]
     link_from_usual_place();
 }
