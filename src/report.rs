@@ -232,7 +232,7 @@ impl<S: std::os::fd::AsFd + IsTerminal> Stuck for S {
             |patience: Timespec| matches!(poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience)), Ok(1..));
         let is_ready = takes_within(Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
         // Somebody may hold a terminal's output while they read.
-        !is_ready && !(self.is_terminal() && takes_within(Timespec { tv_sec: 5, tv_nsec: 0 }))
+        !(is_ready || self.is_terminal() && takes_within(Timespec { tv_sec: 5, tv_nsec: 0 }))
     }
 }
 
