@@ -51,7 +51,7 @@ fn run_in(
 ) -> Result<(Vec<Measured>, Vec<String>)> {
     let mut meter = Command::new(&workshop.measure);
     if let Some(bundle) = &scenario.ssl_cert_file {
-        meter.env("SSL_CERT_FILE", bundle);
+        meter.env("SSL_CERT_FILE", bundle).env_remove("SSL_CERT_DIR");
     }
     let commands: Vec<_> =
         programs.iter().map(|(program, _)| program.command(&scenario.addr, &scenario.flags)).collect();
