@@ -15,6 +15,8 @@ mod connect;
 mod credentials;
 #[path = "../src/deadline.rs"]
 mod deadline;
+#[path = "../src/file.rs"]
+mod file;
 #[path = "../src/gather.rs"]
 mod gather;
 #[path = "../src/goflag.rs"]
@@ -25,6 +27,8 @@ mod guard;
 mod http2;
 #[path = "../src/journal.rs"]
 mod journal;
+#[path = "../src/metadata.rs"]
+mod metadata;
 #[path = "../src/outcome.rs"]
 mod outcome;
 #[path = "../src/pem.rs"]

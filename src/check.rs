@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Uri, uri};
-use tonic::{Code, Request, Status, codec::CompressionEncoding};
+use tonic::{Code, Request, Status, codec::CompressionEncoding, metadata::MetadataMap};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
@@ -29,12 +29,13 @@ pub(crate) type Answer = Result<i32, Failure>;
 pub(crate) async fn check_all(
     connection: &Connection,
     config: &Config,
+    metadata: &MetadataMap,
     services: &[&str],
     deadline: Deadline,
     journal: &Journal,
 ) -> Vec<Answer> {
     let begun = journal.begin(Phase::Rpc);
-    let checks = services.iter().map(|service| check(connection, config, service, deadline));
+    let checks = services.iter().map(|service| check(connection, config, metadata, service, deadline));
     let answers = all(checks.collect()).await;
     journal.end(Phase::Rpc, begun, || {
         let told = answers.iter().map(|answer| match answer {
@@ -46,14 +47,20 @@ pub(crate) async fn check_all(
     answers
 }
 
-async fn check(connection: &Connection, config: &Config, service: &str, deadline: Deadline) -> Answer {
+async fn check(
+    connection: &Connection,
+    config: &Config,
+    metadata: &MetadataMap,
+    service: &str,
+    deadline: Deadline,
+) -> Answer {
     let guard = Guard { requests: connection.requests.clone(), gzip: config.gzip };
     let mut client = HealthClient::with_origin(guard, origin(config)).max_decoding_message_size(MAX_MESSAGE);
     if config.gzip {
         client = client.send_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Gzip);
     }
     let mut request = Request::new(HealthCheckRequest { service: service.to_owned() });
-    *request.metadata_mut() = config.metadata.clone();
+    *request.metadata_mut() = metadata.clone();
     request.set_timeout(grpc_timeout(config, deadline));
     match deadline.bound(client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().status),

@@ -39,6 +39,7 @@ pub(crate) struct Arguments {
     pub(crate) addr: Option<Given>,
     pub(crate) service: Vec<Given>,
     pub(crate) rpc_header: Vec<Given>,
+    pub(crate) rpc_header_file: Vec<Given>,
     pub(crate) user_agent: Option<Given>,
     pub(crate) gzip: Option<Given>,
     pub(crate) connect_timeout: Option<Given>,
@@ -119,6 +120,7 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         if given.is_empty() { from_environment(flag, is_repeatable) } else { Ok(given) }
     };
     let (service, rpc_header) = (any("service", true)?, any("rpc-header", true)?);
+    let rpc_header_file = any("rpc-header-file", true)?;
     let mut one = |flag: &str| any(flag, false).map(|mut given| given.pop());
     let addr = match (positional, one("addr")?) {
         (Some(_), Some(addr)) if addr.name == "-addr" => {
@@ -148,6 +150,7 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         verbose: one("v")?,
         service,
         rpc_header,
+        rpc_header_file,
     })
 }
 
@@ -240,6 +243,7 @@ const FLAGS: [(&str, &[Flag]); 4] = [
                 "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
             ),
             flag("rpc-header", Many("'NAME: VALUE'"), "Request metadata. Repeatable"),
+            flag("rpc-header-file", Many("'NAME: PATH'"), "The same, the value read from a file. Repeatable"),
             flag("user-agent", One("TEXT"), "The user-agent header [default: grpc_health_probe]"),
             flag("gzip", Boolean, "Compress the request, accept a compressed answer"),
         ],

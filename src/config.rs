@@ -3,21 +3,21 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail};
 use http::uri::Authority;
 use rustls_pki_types::ServerName;
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
 use crate::{
     cli::{Arguments, Given},
     goflag::{format_duration, parse_bool, parse_duration},
+    metadata::{self, MetadataFile, USER_AGENT},
     outcome::{ExitCodes, Failure, Kind},
     target::{self, Target},
     text::shown,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-const USER_AGENT: &str = "user-agent";
 const DEFAULT_USER_AGENT: &str = "grpc_health_probe";
 
 /// How results are told. Settled before everything else, so that everything else can fail in that form.
@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) services: Vec<String>,
     /// What the user wants sent, and the user agent.
     pub(crate) metadata: MetadataMap,
+    /// More of it, each value in a file.
+    pub(crate) metadata_files: Vec<MetadataFile>,
     pub(crate) gzip: bool,
     /// From the start until the server's SETTINGS have come.
     pub(crate) connect_timeout: Duration,
@@ -124,8 +126,8 @@ impl Config {
             None => target.authority.parse().map_err(|_| unusable(address, &anyhow!("not a valid authority")))?,
         };
         let services: Vec<String> = arguments.service.iter().map(|given| given.text.clone()).collect();
-        let mut metadata = metadata(&arguments.rpc_header)?;
-        let user_agent = read(arguments.user_agent.as_ref(), header_value)?;
+        let mut metadata = metadata::of(&arguments.rpc_header)?;
+        let user_agent = read(arguments.user_agent.as_ref(), metadata::ascii_value)?;
         let user_agent = user_agent.unwrap_or(AsciiMetadataValue::from_static(DEFAULT_USER_AGENT));
         metadata.insert(USER_AGENT, user_agent);
         let connect_timeout = timeout(arguments.connect_timeout.as_ref())?;
@@ -135,6 +137,7 @@ impl Config {
             authority,
             services: if services.is_empty() { vec![String::new()] } else { services },
             metadata,
+            metadata_files: metadata::files(&arguments.rpc_header_file)?,
             gzip: is_set(arguments.gzip.as_ref())?,
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_TIMEOUT),
             keep_trying: connect_timeout.is_some(),
@@ -161,17 +164,8 @@ impl Config {
         if self.services.iter().any(|service| !service.is_empty()) {
             lines.push(format!("service={}", self.services.join(", ")));
         }
-        let headers: Vec<String> = self
-            .metadata
-            .clone()
-            .into_headers()
-            .iter()
-            .filter(|(name, _)| *name != USER_AGENT)
-            .map(|(name, value)| {
-                let value = if is_secret(name.as_str()) { "***" } else { value.to_str().unwrap_or("***") };
-                format!("{name}: {value}")
-            })
-            .collect();
+        let mut headers = metadata::tell(&self.metadata);
+        headers.extend(self.metadata_files.iter().map(ToString::to_string));
         if !headers.is_empty() {
             lines.push(format!("headers: {}", headers.join(", ")));
         }
@@ -192,12 +186,6 @@ impl Config {
         });
         lines
     }
-}
-
-/// Whether a header's value is nobody's business.
-fn is_secret(name: &str) -> bool {
-    let words = ["auth", "cookie", "token", "key", "secret", "pass", "cred", "session", "jwt"];
-    name.ends_with("-bin") || words.iter().any(|word| name.contains(word))
 }
 
 fn refuse_unsupported(arguments: &Arguments) -> Result<(), Failure> {
@@ -292,56 +280,6 @@ fn timeout(given: Option<&Given>) -> Result<Option<Duration>, Failure> {
             }
         }
     })
-}
-
-/// Reads `name: value` headers as the Go tool does: split at the first colon, the name lower-cased, the value without
-/// leading blanks. Headers that gRPC sets itself are dropped, as they are there.
-fn metadata(headers: &[Given]) -> Result<MetadataMap, Failure> {
-    // More is no request, and the table of headers has its limits.
-    const MOST: usize = 1000;
-    if headers.len() > MOST {
-        return Err(Failure::new(Kind::Usage, format!("more than {MOST} of {}", headers[0].name)));
-    }
-    let mut metadata = MetadataMap::new();
-    for header in headers {
-        // A header may be a secret written the wrong way, so no message repeats it.
-        append(&mut metadata, &header.text)
-            .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", header.name)))?;
-    }
-    Ok(metadata)
-}
-
-fn append(metadata: &mut MetadataMap, header: &str) -> Result<()> {
-    let (name, value) = header.split_once(':').ok_or_else(|| anyhow!("a colon is missing; write 'name: value'"))?;
-    let name = name.to_ascii_lowercase();
-    let value = value.trim_start();
-    ensure!(!name.is_empty(), "the name before the colon is missing");
-    match name.as_str() {
-        "user-agent" | "content-type" | "te" | "grpc-timeout" | "grpc-encoding" | "grpc-message"
-        | "grpc-message-type" | "grpc-status" => return Ok(()),
-        // RFC 9113, section 8.2.2.
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => {
-            bail!("{name} does not exist in HTTP/2")
-        }
-        "content-length" => bail!("the length is not for the user to tell"),
-        _ => {}
-    }
-    let illegal = || anyhow!("the name may have letters, digits, \"-\", \"_\" and \".\" only");
-    ensure!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), illegal());
-    if name.ends_with("-bin") {
-        let key = BinaryMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal())?;
-        metadata.append_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
-    } else {
-        let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| illegal())?;
-        metadata.append(key, header_value(value)?);
-    }
-    Ok(())
-}
-
-fn header_value(text: &str) -> Result<AsciiMetadataValue> {
-    let is_printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    ensure!(is_printable, "the value may have printable ASCII characters only (others: in a name-bin header)");
-    text.parse().map_err(|_| anyhow!("not a valid header value"))
 }
 
 fn is_set(given: Option<&Given>) -> Result<bool, Failure> {

@@ -1,10 +1,8 @@
-//! The files that TLS needs: trusted certificates, the client's certificate and key. All are read on one thread, under
-//! a deadline, as any of them may be a pipe or lie on a network file system that does not answer.
+//! The files that TLS needs: trusted certificates, the client's certificate and key.
 
 use std::{
     env, iter,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths};
@@ -13,9 +11,10 @@ use webpki::anchor_from_trusted_cert;
 
 use crate::{
     config::{Tls, Trust},
-    deadline::{Deadline, Unfinished},
+    deadline::Deadline,
+    file::{Reader, read_by},
     outcome::{Failure, Kind},
-    pem::{self, PemFile},
+    pem::PemFile,
     text::plain,
 };
 
@@ -74,34 +73,17 @@ impl SystemRoots {
 /// # Errors
 /// `file-unreadable` for the user's files, `no-trust-anchors` for the system's.
 pub(crate) async fn read(tls: &Tls, deadline: Deadline) -> Result<Credentials, Failure> {
-    let reading = Arc::new(Mutex::new(String::new()));
-    let work = {
-        let (tls, reading) = (tls.clone(), Arc::clone(&reading));
-        move || read_all(&tls, &reading, true)
-    };
-    match deadline.bound_blocking(work).await {
-        Ok(credentials) => credentials,
-        // A system without threads to spare can still read what does not block.
-        Err(Unfinished::NoThread(_)) => read_all(tls, &reading, false),
-        Err(Unfinished::Elapsed) => {
-            let reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
-            let message = format!("cannot read {reading}: it did not end within {}", deadline.limit());
-            Err(Failure::new(Kind::FileUnreadable, message).hint("is it a pipe that nobody writes to?"))
-        }
-    }
+    let tls = tls.clone();
+    read_by(deadline, move |reader| read_all(&tls, reader)).await
 }
 
-fn read_all(tls: &Tls, reading: &Mutex<String>, may_block: bool) -> Result<Credentials, Failure> {
-    let begin = |name| *reading.lock().unwrap_or_else(PoisonError::into_inner) = name;
-    let read = |flag: &str, path: &Path| {
-        begin(pem::name(flag, path));
-        PemFile::read(flag, path, may_block)
-    };
+fn read_all(tls: &Tls, reader: &Reader) -> Result<Credentials, Failure> {
+    let read = |flag: &str, path: &Path| PemFile::read(reader, flag, path);
     let trusted = match &tls.trust {
         Trust::Anyone => Trusted::Anyone,
         Trust::File(path) => Trusted::File(read("-tls-ca-cert", path)?),
         Trust::System => {
-            begin("the system's trusted certificates".to_owned());
+            reader.begin("the system's trusted certificates".to_owned());
             read_system(read)?
         }
     };

@@ -1,21 +1,15 @@
 //! Certificate and key files: PEM to what rustls takes, or a failure that says what the file holds instead.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
+    file::{Reader, name},
     outcome::{Failure, Kind},
-    text::{plain, shown},
+    text::shown,
 };
-
-/// No bundle of certificates comes near this; `/dev/zero` does.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// A file that the user named, read whole.
 #[derive(Debug)]
@@ -26,40 +20,14 @@ pub(crate) struct PemFile {
     content: Vec<u8>,
 }
 
-/// A flag and its file, for messages.
-pub(crate) fn name(flag: &str, path: &Path) -> String {
-    format!("{flag}={}", shown(&path.display().to_string()))
-}
-
 impl PemFile {
-    /// Reads the file that `flag` names. This may block, on a pipe or a network file system; where it may not
-    /// (`may_block`), pipes and devices are refused.
+    /// Reads the file that `flag` names.
     ///
     /// # Errors
-    /// `file-unreadable`: it is missing, a directory, or too large.
-    pub(crate) fn read(flag: &str, path: &Path, may_block: bool) -> Result<Self, Failure> {
-        let name = name(flag, path);
-        let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
-        let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
-        let mut content = Vec::new();
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
-            // One more than it has, so that the end is seen without growing.
-            Ok(metadata) if metadata.is_file() => {
-                content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default() + 1);
-            }
-            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() && !may_block => {
-                return Err(unreadable("it is a pipe or a device, and there is no thread to wait for it"));
-            }
-            _ => {}
-        }
-        let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content));
-        match read {
-            Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
-            Ok(_) => Ok(Self { name, path: shown(&path.display().to_string()), content }),
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
-            Err(error) => Err(unreadable(&plain(&error))),
-        }
+    /// `file-unreadable`.
+    pub(crate) fn read(reader: &Reader, flag: &str, path: &Path) -> Result<Self, Failure> {
+        let content = reader.read(flag, path)?;
+        Ok(Self { name: name(flag, path), path: shown(&path.display().to_string()), content })
     }
 
     /// A file of this content.

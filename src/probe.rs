@@ -11,6 +11,7 @@ use crate::{
     deadline::Deadline,
     http2::{self, Connection},
     journal::Journal,
+    metadata,
     outcome::{Failure, Kind, Phase, Retry, Verdict},
     tls,
 };
@@ -33,10 +34,11 @@ pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) ->
         Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),
         None => None,
     };
+    let metadata = metadata::complete(&config.metadata, &config.metadata_files, deadline).await?;
     let mut connection = connect_patiently(config, tls.as_ref(), deadline, journal).await?;
     let deadline = Deadline::new(Instant::now(), config.rpc_timeout).or_earlier(overall);
     let services: Vec<&str> = config.services.iter().map(String::as_str).collect();
-    let mut answers = check_all(&connection, config, &services, deadline, journal).await;
+    let mut answers = check_all(&connection, config, &metadata, &services, deadline, journal).await;
 
     let is_left_out = |answer: &Answer| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
     let left_out: Vec<usize> = (0..answers.len()).filter(|index| is_left_out(&answers[*index])).collect();
@@ -46,7 +48,7 @@ pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) ->
         if let Ok(second) = open(config, tls.as_ref(), connect_deadline, journal).await {
             connection = second;
             let services: Vec<&str> = left_out.iter().map(|index| services[*index]).collect();
-            let again = check_all(&connection, config, &services, deadline, journal).await;
+            let again = check_all(&connection, config, &metadata, &services, deadline, journal).await;
             left_out.into_iter().zip(again).for_each(|(index, answer)| answers[index] = answer);
         }
     }

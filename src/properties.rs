@@ -118,7 +118,7 @@ fn is_healthy(bytes: &[u8]) -> bool {
             return false;
         };
         let deadline = Deadline::new(Instant::now(), config.rpc_timeout);
-        let answers = check_all(&connection, &config, &[""], deadline, &journal).await;
+        let answers = check_all(&connection, &config, &config.metadata, &[""], deadline, &journal).await;
         connection.close().await;
         assert!(start.elapsed() <= config.connect_timeout + config.rpc_timeout + std::time::Duration::from_millis(100));
         answers.into_iter().map(Verdict::of).all(|verdict| verdict.failure.is_none())

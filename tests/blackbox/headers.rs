@@ -6,6 +6,7 @@ use http::{Request, Version};
 
 use crate::support::{
     frames,
+    pki::Files,
     probe::{Probe, Ran},
     server::{self, Recorder},
 };
@@ -457,4 +458,76 @@ fn more_headers_than_any_request_has_are_refused() {
 fn the_length_of_a_request_is_not_for_headers_to_tell() {
     let ran = Probe::new(["-addr=127.0.0.1:1", "-rpc-header=content-length: 3"]).run();
     ran.expect(1, "", "error: -rpc-header: the length is not for the user to tell\n");
+}
+
+#[test]
+fn a_value_from_a_file() {
+    let files = Files::new();
+    let file = |content: &[u8]| format!("-rpc-header-file=x-token: {}", files.write("token", content));
+    for (content, value) in [
+        (&b"secret"[..], "secret"),
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b"Bearer  a b\n", "Bearer  a b"),
+        (b"", ""),
+    ] {
+        assert_eq!(values(&ask(&[&file(content)]), "x-token"), [value], "{content:?}");
+    }
+    let binary = files.write("binary", [0, 255, b'\n', b'\n']);
+    let request = ask(&["-rpc-header=k-bin: raw", &format!("-rpc-header-file=K-Bin: {binary}")]);
+    assert_eq!(values(&request, "k-bin"), ["cmF3", "AP8K"]);
+    // What gRPC sets itself is dropped, and its file is not read.
+    assert_eq!(headers(&ask(&["-rpc-header-file=te: /nonexistent"])), owned(&PLAIN));
+}
+
+#[test]
+fn files_with_values_by_their_variable() {
+    let files = Files::new();
+    let lines = format!("a: {}\nb: {}\n", files.write("a", "1\n"), files.write("b", "2\n"));
+    let recorder = Recorder::plaintext();
+    Probe::new([recorder.server.addr()]).env("GRPC_HEALTH_PROBE_RPC_HEADER_FILE", lines).run().expect_healthy();
+    let request = recorder.request();
+    assert_eq!((values(&request, "a"), values(&request, "b")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+}
+
+#[test]
+fn files_that_hold_no_header() {
+    let files = Files::new();
+    let bad = files.write("bad", "two\nlines\n");
+    let latin = files.write("latin", [0xe9]);
+    let value = "the value may have printable ASCII characters only (others: in a name-bin header)";
+    for (header, line) in [
+        ("x".to_owned(), "error: -rpc-header-file: a colon is missing; write 'name: value'".to_owned()),
+        ("x:".to_owned(), "error: -rpc-header-file: the path after the colon is missing".to_owned()),
+        (": /etc/hosts".to_owned(), "error: -rpc-header-file: the name before the colon is missing".to_owned()),
+        (
+            "x: /nonexistent".to_owned(),
+            "error: cannot read -rpc-header-file=/nonexistent: no such file or directory".to_owned(),
+        ),
+        ("x: /".to_owned(), "error: cannot read -rpc-header-file=/: it is a directory".to_owned()),
+        (format!("x: {bad}"), format!("error: -rpc-header-file={bad}: {value}")),
+        (format!("x: {latin}"), format!("error: -rpc-header-file={latin}: {value}")),
+    ] {
+        Probe::new([NOWHERE, "-rpc-header-file", &header]).run().expect_error(1, &line);
+    }
+}
+
+#[test]
+fn a_file_that_nobody_writes_does_not_hang_the_probe() {
+    let files = Files::new();
+    let fifo = files.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    let fifo = fifo.display();
+    let line = format!("error: cannot read -rpc-header-file={fifo}: it did not end within 1s");
+    Probe::new([NOWHERE, &format!("-rpc-header-file=x: {fifo}")]).run().expect_error(1, &line);
+}
+
+#[test]
+fn values_from_files_are_never_told() {
+    let files = Files::new();
+    let server = server::plaintext();
+    let path = files.write("plain-name", "hunter2\n");
+    let ran = Probe::new([&server.addr(), "-v", &format!("-rpc-header-file=x-team: {path}")]).run();
+    assert!(ran.code == Some(0) && ran.stderr.contains(&format!("headers: x-team: *** (from {path})")), "{ran}");
+    assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{ran}");
 }
