@@ -66,19 +66,19 @@ impl PemFile {
     /// probe; so the others are only decoded, and not with the care that keys need.
     pub(crate) fn certificates_where(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<CertificateDer<'static>> {
         let mut found = Vec::new();
-        let (mut offset, mut begin, mut base64) = (0, 0, Vec::new());
-        for line in self.content.split_inclusive(|byte| *byte == b'\n') {
+        let (mut offset, mut begin, mut base64) = (0, None, Vec::new());
+        for line in self.content.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             if line.starts_with(b"-----BEGIN ") {
-                begin = offset;
-                base64.clear();
+                begin.get_or_insert(offset);
             } else if line.starts_with(b"-----END ") {
                 // What is not base64 is for the one to judge who knows PEM better.
                 if STANDARD.decode(&base64).map_or(true, |der| wanted(&der)) {
-                    let section = &self.content[begin..offset + line.len()];
+                    let section = &self.content[begin.unwrap_or(offset)..offset + line.len()];
                     found.extend(CertificateDer::pem_slice_iter(section).filter_map(Result::ok));
                 }
-                begin = offset + line.len();
-            } else {
+                begin = None;
+                base64.clear();
+            } else if begin.is_some() {
                 base64.extend_from_slice(line.trim_ascii());
             }
             offset += line.len();
