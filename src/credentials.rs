@@ -63,9 +63,16 @@ impl SystemRoots {
 
     /// How many cannot be read. This reads all.
     pub(crate) fn broken(&self) -> usize {
-        let in_bundle = self.bundle.as_ref().and_then(|bundle| Some(bundle.certificates().ok()?.1));
-        self.broken + in_bundle.unwrap_or_default()
+        let bundle = self.bundle.as_ref().and_then(|bundle| bundle.certificates().ok());
+        let (in_bundle, broken_in_bundle) = bundle.unwrap_or_default();
+        let unusable = in_bundle.iter().chain(&self.certificates).filter(|certificate| !is_usable(certificate));
+        self.broken + broken_in_bundle + unusable.count()
     }
+}
+
+/// Whether webpki can trust it.
+fn is_usable(certificate: &CertificateDer<'_>) -> bool {
+    anchor_from_trusted_cert(certificate).is_ok()
 }
 
 /// Reads the files that the configuration names.
@@ -116,7 +123,7 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
     };
     let (mut bundle, mut first, mut first_error) = (None, None, None);
     if let Some((name, path)) = places.bundle {
-        match read(name, &path).and_then(|file| Ok((file.first_certificate()?, file))) {
+        match read(name, &path).and_then(|file| Ok((file.first_certificate(is_usable)?, file))) {
             Ok((certificate, file)) => (first, bundle) = (Some(certificate), Some(file)),
             Err(failure) => first_error = Some(failure.message),
         }
@@ -134,7 +141,7 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
             });
         }
     }
-    let Some(first) = first.or_else(|| certificates.first().cloned()) else {
+    let Some(first) = first.or_else(|| certificates.iter().find(|certificate| is_usable(certificate)).cloned()) else {
         let none = match (&file, variable(DIRECTORIES)) {
             (None, None) => "the usual places hold none".to_owned(),
             _ => format!("{FILE} and {DIRECTORIES} name none"),

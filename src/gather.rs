@@ -19,13 +19,20 @@ const ROOM: usize = 1024;
 /// A stream whose flush first lets everybody else have their turn, as they may have more to write.
 pub(crate) struct Gathered<S> {
     stream: BufWriter<S>,
-    /// Ends when they have had it.
-    turn: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    turn: Turn,
+}
+
+/// Everybody else's turn, before a flush.
+enum Turn {
+    ToCome,
+    Running(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// They have had it, also where the flush then takes long.
+    Over,
 }
 
 impl<S: AsyncWrite> Gathered<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream: BufWriter::with_capacity(ROOM, stream), turn: None }
+        Self { stream: BufWriter::with_capacity(ROOM, stream), turn: Turn::ToCome }
     }
 }
 
@@ -41,12 +48,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.stream.buffer().is_empty() {
-            ready!(self.turn.get_or_insert_with(|| Box::pin(turns())).as_mut().poll(cx));
+        if matches!(self.turn, Turn::ToCome) && !self.stream.buffer().is_empty() {
+            self.turn = Turn::Running(Box::pin(turns()));
         }
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.turn = None;
-        Poll::Ready(Ok(()))
+        if let Turn::Running(turns) = &mut self.turn {
+            ready!(turns.as_mut().poll(cx));
+            self.turn = Turn::Over;
+        }
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.turn = Turn::ToCome;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -58,4 +69,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 async fn turns() {
     yield_now().await;
     yield_now().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// A peer that reads slowly makes a flush take several turns.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_flush_that_takes_long() {
+        for written in [1, 100, ROOM, 10 * ROOM] {
+            let (ours, mut theirs) = duplex(16);
+            let mut gathered = Gathered::new(ours);
+            let mut read = Vec::new();
+            let write = async {
+                for _ in 0..3 {
+                    gathered.write_all(&vec![7; written]).await.expect("there is a reader");
+                    gathered.flush().await.expect("there is a reader");
+                }
+                gathered.shutdown().await.expect("there is a reader");
+            };
+            let (result, ()) = tokio::join!(theirs.read_to_end(&mut read), write);
+            assert_eq!((result.expect("a pipe can be read"), read), (3 * written, vec![7; 3 * written]));
+        }
+    }
 }

@@ -52,14 +52,18 @@ impl PemFile {
         if certificates.is_empty() { Err(self.holds_no_certificate(broken > 0)) } else { Ok((certificates, broken)) }
     }
 
-    /// The first certificate of the file that can be read.
+    /// The first certificate of the file that is `usable`.
     ///
     /// # Errors
     /// `certificate-invalid`: there is none.
-    pub(crate) fn first_certificate(&self) -> Result<CertificateDer<'static>, Failure> {
+    pub(crate) fn first_certificate(
+        &self,
+        usable: impl Fn(&CertificateDer<'_>) -> bool,
+    ) -> Result<CertificateDer<'static>, Failure> {
         let mut certificates = CertificateDer::pem_slice_iter(&self.content).peekable();
         let is_broken = certificates.peek().is_some();
-        certificates.find_map(Result::ok).ok_or_else(|| self.holds_no_certificate(is_broken))
+        let first = certificates.filter_map(Result::ok).find(usable);
+        first.ok_or_else(|| self.holds_no_certificate(is_broken))
     }
 
     /// The certificates that are `wanted`, few of many. To read all of a system's takes longer than all the rest of a

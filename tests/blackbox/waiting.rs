@@ -142,3 +142,21 @@ fn the_last_cause_is_told_and_not_the_one_before() {
     running.finish().expect_kind(1, "http2", "server-silent");
     drop(peer);
 }
+
+#[test]
+fn a_server_that_stops_reading_amid_the_requests_is_given_up_in_time() {
+    let peer = Peer::new(|peer, _| {
+        peer.greet();
+        peer.send(settings(&[]));
+        // Left open, and never read from again.
+        std::mem::forget(peer.stream());
+    });
+    // More than sockets hold.
+    let header = format!("-rpc-header=x: {}", "x".repeat(100_000));
+    let services: Vec<String> = (0..100).map(|number| format!("-service={number}")).collect();
+    let flags = [peer.addr(), header, "-output=json".to_owned(), "-exit-codes=detailed".to_owned()];
+    let ran = Probe::new(flags.iter().chain(&services)).run();
+    assert_eq!(ran.code, Some(3), "{ran}");
+    assert!(ran.stdout.lines().all(|line| line.contains("\"kind\":\"rpc-timeout\"")), "{ran}");
+    assert!(ran.stdout.lines().count() > 10, "{ran}");
+}
