@@ -45,6 +45,7 @@ pub(crate) struct Arguments {
     pub(crate) connect_timeout: Option<Given>,
     pub(crate) rpc_timeout: Option<Given>,
     pub(crate) timeout: Option<Given>,
+    pub(crate) wait: Option<Given>,
     pub(crate) tls: Option<Given>,
     pub(crate) tls_no_verify: Option<Given>,
     pub(crate) tls_ca_cert: Option<Given>,
@@ -136,6 +137,7 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         connect_timeout: one("connect-timeout")?,
         rpc_timeout: one("rpc-timeout")?,
         timeout: one("timeout")?,
+        wait: one("wait")?,
         tls: one("tls")?,
         tls_no_verify: one("tls-no-verify")?,
         tls_ca_cert: one("tls-ca-cert")?,
@@ -259,6 +261,7 @@ const FLAGS: [(&str, &[Flag]); 4] = [
             ),
             flag("rpc-timeout", One("DURATION"), "The request and its answer [default: 1s]"),
             flag("timeout", One("DURATION"), "Bound on the whole run; keep it below the orchestrator's own"),
+            flag("wait", One("DURATION"), "Probe again, each time on a new connection, until healthy or this is over"),
         ],
     ),
     (

@@ -78,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) rpc_timeout: Duration,
     /// Bound on the whole run.
     pub(crate) timeout: Option<Duration>,
+    /// How long to probe again until healthy.
+    pub(crate) wait: Option<Duration>,
     pub(crate) tls: Option<Tls>,
 }
 
@@ -143,6 +145,7 @@ impl Config {
             keep_trying: connect_timeout.is_some(),
             rpc_timeout: timeout(arguments.rpc_timeout.as_ref())?.unwrap_or(DEFAULT_TIMEOUT),
             timeout: timeout(arguments.timeout.as_ref())?,
+            wait: timeout(arguments.wait.as_ref())?,
             tls,
         })
     }
@@ -159,6 +162,9 @@ impl Config {
         );
         if let Some(timeout) = self.timeout {
             first += &format!(" timeout={}", format_duration(timeout));
+        }
+        if let Some(wait) = self.wait {
+            first += &format!(" wait={}", format_duration(wait));
         }
         let mut lines = vec![first];
         if self.services.iter().any(|service| !service.is_empty()) {

@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::{outcome::Phase, report::Verbose};
+use crate::{outcome::Phase, report::Aside};
 
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,11 +47,11 @@ impl Record {
 pub(crate) struct Journal {
     record: RefCell<Record>,
     /// Tells each entry as it is made.
-    verbose: Option<Rc<Verbose>>,
+    verbose: Option<Rc<Aside>>,
 }
 
 impl Journal {
-    pub(crate) fn new(verbose: Option<Rc<Verbose>>) -> Self {
+    pub(crate) fn new(verbose: Option<Rc<Aside>>) -> Self {
         Self { record: RefCell::new(Record::new()), verbose }
     }
 

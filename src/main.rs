@@ -27,6 +27,7 @@ mod target;
 mod text;
 mod tls;
 mod trust;
+mod wait;
 mod wire;
 
 use std::{env, mem, process::ExitCode, rc::Rc, time::Duration};
@@ -39,12 +40,14 @@ use tokio::{
 use crate::{
     cli::{Refusal, Request},
     config::{Config, Style},
+    deadline::Deadline,
     journal::{Journal, Record},
     outcome::{Failure, Kind, Verdict},
     probe::probe,
-    report::{Report, Verbose},
+    report::{Aside, Report},
     signals::Signals,
     text::plain,
+    wait::probe_until_healthy,
 };
 
 /// How many sockets can have news at once; there are rarely more than two.
@@ -75,30 +78,38 @@ fn main() -> ExitCode {
         Err(failure) => return unusable(style, address, failure),
     };
 
-    let verbose = style.verbose.then(|| Rc::new(Verbose::new()));
-    if let Some(verbose) = &verbose {
-        verbose.options(&config.tell());
+    let aside = Rc::new(Aside::new(style));
+    if style.verbose {
+        aside.options(&config.tell());
     }
-    let (verdicts, record) = run(&config, start, verbose.clone());
+    let (verdicts, record) = run(&config, start, style, &aside);
     let report = Report { address, services: &config.services, verdicts, record: Some(record) };
-    exit(style, &report, verbose.as_deref())
+    exit(style, &report, Some(&aside))
 }
 
-/// Runs the probe to its end or to a signal.
-fn run(config: &Config, start: Instant, verbose: Option<Rc<Verbose>>) -> (Result<Vec<Verdict>, Failure>, Record) {
+/// Runs the probe, or one after another, to its end or to a signal.
+fn run(config: &Config, start: Instant, style: Style, aside: &Rc<Aside>) -> (Result<Vec<Verdict>, Failure>, Record) {
     let signals = Signals::catch();
-    let journal = Journal::new(verbose);
+    let journal = Journal::new(style.verbose.then(|| Rc::clone(aside)));
     let runtime =
-        match runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let message = format!("this system gives no means to wait for a server: {}", plain(&error));
-                return (Err(Failure::new(Kind::ConnectFailed, message)), journal.record());
+        runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = format!("this system gives no means to wait for a server: {}", plain(&error));
+            return (Err(Failure::new(Kind::ConnectFailed, message)), journal.record());
+        }
+    };
+    let verdicts = runtime.block_on(async {
+        let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
+        let work = async {
+            match config.wait {
+                None => probe(config, start, overall, &journal).await,
+                Some(wait) => probe_until_healthy(config, wait, start, overall, &journal, aside).await,
             }
         };
-    let verdicts = runtime.block_on(async {
         tokio::select! {
-            verdicts = probe(config, start, &journal) => verdicts,
+            verdicts = work => verdicts,
             signal = signals.next() => {
                 // The connection, left behind, says goodbye to the server.
                 sleep(FAREWELL).await;
@@ -119,6 +130,6 @@ fn unusable(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
     exit(style, &Report { address, services: &[], verdicts: Err(failure), record: None }, None)
 }
 
-fn exit(style: Style, report: &Report<'_>, verbose: Option<&Verbose>) -> ExitCode {
-    ExitCode::from(style.exit_codes.code(report.print(style, verbose)))
+fn exit(style: Style, report: &Report<'_>, aside: Option<&Aside>) -> ExitCode {
+    ExitCode::from(style.exit_codes.code(report.print(style, aside)))
 }

@@ -129,6 +129,64 @@ impl Kind {
         self.row().1
     }
 
+    /// Whether a server that is coming up, or recovers, may end this (`-wait`): it has not come as far yet, or has said
+    /// itself that it is not ready. What it is, it stays; and so does what the user gave.
+    pub(crate) fn can_pass(self) -> bool {
+        match self {
+            Self::NameNotFound
+            | Self::ResolveFailed
+            | Self::ResolveTimeout
+            | Self::ConnectionRefused
+            | Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::SocketMissing
+            | Self::ConnectFailed
+            | Self::TlsCertificateNotYetValid
+            | Self::TlsTimeout
+            | Self::TlsFailed
+            | Self::ServerSilent
+            | Self::ClosedEarly
+            | Self::Http2Refused
+            | Self::RpcTimeout
+            | Self::ServiceUnknown
+            | Self::Unavailable
+            | Self::StreamBroken
+            | Self::MalformedResponse
+            | Self::RpcFailed
+            | Self::NotServing
+            | Self::StatusUnknown
+            | Self::ServiceUnknownStatus
+            | Self::StatusUnrecognised => true,
+            Self::Usage
+            | Self::FileUnreadable
+            | Self::CertificateInvalid
+            | Self::KeyInvalid
+            | Self::KeyEncrypted
+            | Self::KeyMismatch
+            | Self::NoTrustAnchors
+            | Self::NotASocket
+            | Self::PermissionDenied
+            | Self::TlsPlaintextServer
+            | Self::TlsCertificateExpired
+            | Self::TlsCertificateWrongName
+            | Self::TlsCertificateUnknownIssuer
+            | Self::TlsCertificateInvalid
+            | Self::TlsClientCertificateRequired
+            | Self::TlsClientCertificateRejected
+            | Self::TlsNoH2
+            | Self::TlsVersion
+            | Self::ServerSpeaksTls
+            | Self::ServerSpeaksHttp1
+            | Self::NotHttp2
+            | Self::Unimplemented
+            | Self::Unauthenticated
+            | Self::RpcPermissionDenied
+            | Self::HttpStatus
+            | Self::NotGrpc
+            | Self::Interrupted(_) => false,
+        }
+    }
+
     fn row(self) -> (Phase, &'static str) {
         match self {
             Self::Usage => (Phase::Usage, "usage"),
@@ -228,6 +286,11 @@ impl Failure {
     pub(crate) fn code(mut self, code: Code) -> Self {
         self.grpc_code = Some(code);
         self
+    }
+
+    /// Whether waiting may mend it: by its kind, or as a proxy says that what is behind it is not there yet.
+    pub(crate) fn can_pass(&self) -> bool {
+        self.kind.can_pass() || self.grpc_code == Some(Code::Unavailable)
     }
 
     /// Says whether another attempt could help.

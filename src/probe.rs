@@ -23,12 +23,17 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// Pauses between attempts to connect: the first, and what they grow to.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// Probes once: a verdict for each configured service, in their order.
+/// Probes once: a verdict for each configured service, in their order. `overall` bounds it besides its own time-outs,
+/// which begin with `start`.
 ///
 /// # Errors
 /// What kept the probe from asking at all.
-pub(crate) async fn probe(config: &Config, start: Instant, journal: &Journal) -> Result<Vec<Verdict>, Failure> {
-    let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
+pub(crate) async fn probe(
+    config: &Config,
+    start: Instant,
+    overall: Option<Deadline>,
+    journal: &Journal,
+) -> Result<Vec<Verdict>, Failure> {
     let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
     let tls = match &config.tls {
         Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),

@@ -1,7 +1,7 @@
 //! The last step: what the user gets to read. The only file that prints.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -19,12 +19,15 @@ use crate::{
 
 /// All that a probe prints: what Docker keeps of a health check's output.
 const MAX_OUTPUT: usize = 4096;
-/// What `-v` may take of it, so that the result has its place.
+/// What is told on the way may take of it, so that the result has its place.
 const MAX_VERBOSE: usize = 1600;
 /// The longest message.
 const MAX_MESSAGE: usize = 1200;
 /// The longest hint, name, address or line of `-v`.
 const MAX_NOTE: usize = 300;
+
+/// The longest cause in a line that is written over: with what is before it, it must not wrap.
+const MAX_LIVE: usize = 50;
 
 /// What a probe came to, with everything that is told of it.
 #[derive(Debug)]
@@ -38,9 +41,9 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Prints the report after what `-v` has told; the worst phase that failed, if any, is for the exit code.
-    pub(crate) fn print(&self, style: Style, verbose: Option<&Verbose>) -> Option<Phase> {
-        let printed = verbose.map_or(0, Verbose::printed);
+    /// Prints the report after what was told `aside`; the worst phase that failed, if any, is for the exit code.
+    pub(crate) fn print(&self, style: Style, aside: Option<&Aside>) -> Option<Phase> {
+        let printed = aside.map_or(0, Aside::printed);
         if style.json {
             // No object is worth less than another; when they are too many, each is brief.
             let output = self.json(style, Detail::All);
@@ -243,16 +246,26 @@ impl<S> Stuck for S {
     }
 }
 
-/// What `-v` tells on the way. For a log it is brief, for a person at a terminal it tells all.
+/// What is told on the way, before the result: by `-v`, and while waiting. For a log it is brief, for a person at a
+/// terminal it tells all.
 #[derive(Debug)]
-pub(crate) struct Verbose {
+pub(crate) struct Aside {
     printed: Cell<usize>,
-    most: usize,
+    /// Whether a line waits to be written over.
+    has_live_line: Cell<bool>,
+    /// What has been waited for last.
+    cause: RefCell<String>,
+    is_quiet: bool,
 }
 
-impl Verbose {
-    pub(crate) fn new() -> Self {
-        Self { printed: Cell::new(0), most: if io::stderr().is_terminal() { usize::MAX } else { MAX_VERBOSE } }
+impl Aside {
+    pub(crate) fn new(style: Style) -> Self {
+        Self {
+            printed: Cell::new(0),
+            has_live_line: Cell::new(false),
+            cause: RefCell::default(),
+            is_quiet: style.quiet,
+        }
     }
 
     /// The options as they were understood.
@@ -269,15 +282,41 @@ impl Verbose {
         self.line(&format!("{}: {}{took}", phase.name(), printable(what, MAX_NOTE)));
     }
 
+    /// What is waited for: at a terminal one line that lives, elsewhere a line when the cause is another.
+    pub(crate) fn waiting(&self, elapsed: Duration, attempts: u32, cause: &str) {
+        if self.is_quiet {
+            return;
+        }
+        if io::stderr().is_terminal() {
+            self.end_live_line();
+            self.has_live_line.set(true);
+            let cause = printable(cause, MAX_LIVE);
+            write(io::stderr(), &format!("waiting {:.1}s, attempt {attempts}: {cause}", elapsed.as_secs_f32()));
+        } else if *self.cause.borrow() != cause {
+            self.line(&format!("waiting: {}", printable(cause, MAX_NOTE)));
+            cause.clone_into(&mut self.cause.borrow_mut());
+        }
+    }
+
     fn line(&self, line: &str) {
+        self.end_live_line();
         let printed = self.printed.get() + line.len() + 1;
-        if printed <= self.most {
+        if printed <= MAX_VERBOSE || io::stderr().is_terminal() {
             self.printed.set(printed);
             write(io::stderr(), &format!("{line}\n"));
         }
     }
 
+    /// Wipes the line that lives, for another or for the result.
+    fn end_live_line(&self) {
+        if self.has_live_line.replace(false) {
+            // ECMA-48: back to its beginning, and erase it.
+            write(io::stderr(), "\r\u{1b}[2K");
+        }
+    }
+
     fn printed(&self) -> usize {
+        self.end_live_line();
         self.printed.get()
     }
 }

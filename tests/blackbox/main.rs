@@ -15,4 +15,5 @@ mod peers;
 mod process;
 mod repository;
 mod tls;
+mod wait;
 mod waiting;

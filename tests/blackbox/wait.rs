@@ -1,0 +1,153 @@
+//! `-wait`: what is waited for, what is not, and what is told meanwhile.
+
+use std::net::TcpListener;
+
+use crate::support::{
+    frames::{answer, data, ok_headers, serving, trailers},
+    peer::{Connection, Peer},
+    pki::{Authority, Files},
+    probe::Probe,
+    server,
+};
+
+/// Takes a request and answers it so.
+fn reply(peer: &mut Connection, answer: &[u8]) {
+    peer.take_request();
+    peer.send(answer);
+    peer.drain();
+}
+
+fn not_serving() -> Vec<u8> {
+    [ok_headers(), data(0, &answer(2)), trailers(&[("grpc-status", b"0")])].concat()
+}
+
+/// An address that nobody listens on, as nearly as that can be had.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("loopback has a free port").to_string()
+}
+
+#[test]
+fn until_a_server_listens() {
+    let addr = free_address();
+    let running = Probe::new([&format!("-addr={addr}"), "-wait=20s"]).start();
+    let listener = TcpListener::bind(&addr).expect("the port is still free");
+    let peer = Peer::on(listener, |peer, _| reply(peer, &serving()));
+    let ran = running.finish();
+    let told = format!("waiting: cannot connect to {addr}: connection refused\n");
+    assert!(ran.stderr.is_empty() || ran.stderr == told, "{ran}");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
+    drop(peer);
+}
+
+#[test]
+fn until_the_server_is_healthy_on_new_connections() {
+    let peer = Peer::new(|peer, number| match number {
+        0 => {}
+        1 | 2 => reply(peer, &not_serving()),
+        3 => reply(peer, &[ok_headers(), trailers(&[("grpc-status", b"14")])].concat()),
+        _ => reply(peer, &serving()),
+    });
+    let ran = Probe::new([&peer.addr(), "-wait=20s"]).run();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
+    let address = peer.address;
+    // A line when the cause is another.
+    let told = [
+        format!("waiting: no HTTP/2 from {address}: the server closed the connection"),
+        "waiting: service unhealthy (responded with \"NOT_SERVING\")".to_owned(),
+        format!("waiting: health check of {address} failed: UNAVAILABLE"),
+    ];
+    // The first connection's end is looked at once more, on the second one.
+    assert!(ran.stderr.lines().all(|line| told.contains(&line.to_owned())), "{ran}");
+    assert!(ran.stderr.lines().count() >= 2, "{ran}");
+    assert_eq!(peer.connections(), 5);
+}
+
+#[test]
+fn quietly() {
+    let peer = Peer::new(|peer, number| reply(peer, &if number > 1 { serving() } else { not_serving() }));
+    Probe::new([&peer.addr(), "-wait=20s", "-q"]).run().expect(0, "", "");
+}
+
+#[test]
+fn the_last_cause_and_the_attempts_are_told_in_the_end() {
+    let addr = free_address();
+    let ran = Probe::new([&format!("-addr={addr}"), "-wait=300ms", "-exit-codes=detailed"]).run();
+    let mut lines = ran.stderr.lines();
+    let refused = format!("cannot connect to {addr}: connection refused");
+    assert_eq!(lines.next(), Some(format!("waiting: {refused}").as_str()), "{ran}");
+    let last = lines.next().unwrap_or_default();
+    assert!(last.starts_with(&format!("error: {refused} (")) && last.ends_with(" attempts in 300ms)"), "{ran}");
+    assert_eq!(
+        (ran.code, lines.next()),
+        (Some(2), Some("hint: nothing listens there; is the server up, and on this port?")),
+        "{ran}"
+    );
+}
+
+#[test]
+fn what_the_server_answered_last_is_told_to_the_letter() {
+    let peer = Peer::new(|peer, _| reply(peer, &not_serving()));
+    let line = "service unhealthy (responded with \"NOT_SERVING\")\n";
+    Probe::new([&peer.addr(), "-wait=300ms"]).run().expect(1, line, &format!("waiting: {line}"));
+    assert!(peer.connections() > 1);
+    let ran = Probe::new([&peer.addr(), "-wait=300ms", "-output=json", "-q"]).run();
+    ran.expect_kind(1, "health", "not-serving");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn a_silent_server_is_not_waited_for_longer_than_allowed() {
+    let silent = Peer::new(|peer, _| peer.drain());
+    for (flags, limit) in [(["-wait=300ms", "-timeout=1h"], "300ms"), (["-wait=1h", "-timeout=300ms"], "300ms")] {
+        let ran = Probe::new([&[silent.addr().as_str()], &flags[..]].concat()).run();
+        let line = format!(
+            "error: no HTTP/2 from {}: connected, but the server sent nothing within {limit} (1 attempt in {limit})",
+            silent.address
+        );
+        assert_eq!((ran.code, ran.stderr.lines().next()), (Some(1), Some(line.as_str())), "{ran}");
+    }
+}
+
+#[test]
+fn what_waiting_cannot_mend_ends_it_at_once() {
+    let files = Files::new();
+    let authority = Authority::new("Test CA");
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
+    let elsewhere = server::tls(&authority.server(&["api.internal"]));
+    let plain = server::plaintext();
+    let unimplemented = Peer::new(|peer, _| reply(peer, &[ok_headers(), trailers(&[("grpc-status", b"12")])].concat()));
+    for (flags, kind) in [
+        (vec![elsewhere.addr(), "-tls".into(), ca.clone()], "tls-certificate-wrong-name"),
+        (vec![elsewhere.addr()], "server-speaks-tls"),
+        (vec![plain.addr(), "-tls".into(), ca], "tls-plaintext-server"),
+        (vec![unimplemented.addr()], "unimplemented"),
+        (vec![plain.addr(), "-rpc-header-file=x: /nonexistent".into()], "file-unreadable"),
+    ] {
+        let ran = Probe::new(flags.into_iter().chain(["-wait=1h".into(), "-output=json".into()])).run();
+        let error = &ran.json()["error"];
+        assert_eq!((ran.code, &error["kind"]), (Some(1), &kind.into()), "{ran}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with(" (waiting cannot mend this)"), "{ran}");
+        assert_eq!(ran.stderr, "", "{ran}");
+    }
+    assert_eq!(unimplemented.connections(), 1);
+}
+
+#[test]
+fn a_signal_ends_it() {
+    let peer = Peer::new(|peer, _| reply(peer, &not_serving()));
+    let running = Probe::new([&peer.addr(), "-wait=1h"]).start();
+    while peer.connections() < 3 {
+        std::thread::yield_now();
+    }
+    running.signal("-TERM");
+    let ran = running.finish();
+    assert!(ran.code == Some(1) && ran.stderr.contains("error: stopped by SIGTERM in the phase "), "{ran}");
+}
+
+#[test]
+fn no_time_to_wait_is_no_time() {
+    let line = "error: -wait=0s: must be greater than zero (specified: 0s)";
+    Probe::new(["-addr=:1", "-wait=0s"]).run().expect_error(1, line);
+}
