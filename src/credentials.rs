@@ -129,7 +129,10 @@ fn read_system(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result
         }
     }
     let (mut certificates, mut broken) = (Vec::new(), 0);
-    let directories = places.directories.iter().filter(|directory| !directory.as_os_str().is_empty());
+    // A bundle in its usual place holds what the directories hold, too.
+    let needs_directories = bundle.is_none() || file.is_some();
+    let is_needed = |directory: &&PathBuf| needs_directories && !directory.as_os_str().is_empty();
+    let directories = places.directories.iter().filter(is_needed);
     let in_directories = directories.map(|directory| load_certs_from_paths(None, Some(directory)));
     for result in iter::once(places.store).chain(in_directories) {
         certificates.extend(result.certs);
@@ -163,10 +166,8 @@ struct Places {
 #[cfg(all(unix, not(target_os = "macos")))]
 fn usual_places() -> Places {
     let places = openssl_probe::probe();
-    // A bundle holds what the directories hold, too.
     let bundle = places.cert_file.map(|path| ("the system's bundle", path));
-    let directories = if bundle.is_some() { Vec::new() } else { places.cert_dir.into_iter().take(1).collect() };
-    Places { bundle, directories, store: CertificateResult::default() }
+    Places { bundle, directories: places.cert_dir, store: CertificateResult::default() }
 }
 
 #[cfg(not(all(unix, not(target_os = "macos"))))]

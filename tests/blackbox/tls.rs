@@ -592,6 +592,29 @@ fn the_system_roots_by_their_variable() {
     ran.expect_kind(1, "usage", "no-trust-anchors");
 }
 
+/// Debian's usual places, in a mount namespace of the probe's own.
+#[test]
+fn the_system_roots_in_their_usual_places() {
+    let pki = Pki::new();
+    let server = server::tls(&pki.loopback());
+    let ca = pki.files.path("ca.pem");
+    for (script, kind) in [
+        (r#"cp "$CA" /etc/ssl/certs/ca-certificates.crt"#, None),
+        (r#"echo broken >/etc/ssl/certs/ca-certificates.crt && cp "$CA" /etc/ssl/certs/12345678.0"#, None),
+        (r#"cp "$CA" /etc/ssl/certs/12345678.0"#, None),
+        ("echo broken >/etc/ssl/certs/ca-certificates.crt", Some("no-trust-anchors")),
+        ("true", Some("no-trust-anchors")),
+    ] {
+        let script = format!(r#"mount -t tmpfs none /etc/ssl/certs && {script} && exec "$0" "$@""#);
+        let arguments = [&server.addr(), "-tls", "-output=json"];
+        let ran = Probe::wrapped(&["unshare", "--mount", "sh", "-c", &script], arguments).env("CA", &ca).run();
+        match kind {
+            None => assert!(ran.code == Some(0), "{script}{ran}"),
+            Some(kind) => assert!(ran.json()["error"]["kind"] == kind, "{script}{ran}"),
+        }
+    }
+}
+
 /// Shakes hands as a TLS server over a scripted connection.
 fn accept(peer: &Connection, config: &Arc<rustls::ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
     let connection = ServerConnection::new(Arc::clone(config)).expect("the configuration is valid");
