@@ -51,15 +51,12 @@ fn until_the_server_is_healthy_on_new_connections() {
     let ran = Probe::new([&peer.addr(), "-wait=20s"]).run();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
     let address = peer.address;
-    // A line when the cause is another.
-    let told = [
-        format!("waiting: no HTTP/2 from {address}: the server closed the connection"),
-        "waiting: service unhealthy (responded with \"NOT_SERVING\")".to_owned(),
-        format!("waiting: health check of {address} failed: UNAVAILABLE"),
-    ];
-    // The first connection's end is looked at once more, on the second one.
-    assert!(ran.stderr.lines().all(|line| told.contains(&line.to_owned())), "{ran}");
-    assert!(ran.stderr.lines().count() >= 2, "{ran}");
+    // A line when the cause is another. The first connection ends in one of two ways; the look at it takes the second.
+    let mut lines: Vec<&str> = ran.stderr.lines().collect();
+    let first = format!("waiting: no HTTP/2 from {address}: the ");
+    assert!(!lines.is_empty() && lines.remove(0).starts_with(&first), "{ran}");
+    let unavailable = format!("waiting: health check of {address} failed: UNAVAILABLE");
+    assert_eq!(lines, ["waiting: service unhealthy (responded with \"NOT_SERVING\")", &unavailable], "{ran}");
     assert_eq!(peer.connections(), 5);
 }
 
@@ -72,12 +69,12 @@ fn quietly() {
 #[test]
 fn the_last_cause_and_the_attempts_are_told_in_the_end() {
     let addr = free_address();
-    let ran = Probe::new([&format!("-addr={addr}"), "-wait=300ms", "-exit-codes=detailed"]).run();
+    let ran = Probe::new([&format!("-addr={addr}"), "-wait=1s", "-exit-codes=detailed"]).run();
     let mut lines = ran.stderr.lines();
     let refused = format!("cannot connect to {addr}: connection refused");
     assert_eq!(lines.next(), Some(format!("waiting: {refused}").as_str()), "{ran}");
     let last = lines.next().unwrap_or_default();
-    assert!(last.starts_with(&format!("error: {refused} (")) && last.ends_with(" attempts in 300ms)"), "{ran}");
+    assert!(last.starts_with(&format!("error: {refused} (")) && last.ends_with(" attempts in 1s)"), "{ran}");
     assert_eq!(
         (ran.code, lines.next()),
         (Some(2), Some("hint: nothing listens there; is the server up, and on this port?")),
@@ -89,9 +86,9 @@ fn the_last_cause_and_the_attempts_are_told_in_the_end() {
 fn what_the_server_answered_last_is_told_to_the_letter() {
     let peer = Peer::new(|peer, _| reply(peer, &not_serving()));
     let line = "service unhealthy (responded with \"NOT_SERVING\")\n";
-    Probe::new([&peer.addr(), "-wait=300ms"]).run().expect(1, line, &format!("waiting: {line}"));
+    Probe::new([&peer.addr(), "-wait=1s"]).run().expect(1, line, &format!("waiting: {line}"));
     assert!(peer.connections() > 1);
-    let ran = Probe::new([&peer.addr(), "-wait=300ms", "-output=json", "-q"]).run();
+    let ran = Probe::new([&peer.addr(), "-wait=1s", "-output=json", "-q"]).run();
     ran.expect_kind(1, "health", "not-serving");
     assert_eq!(ran.stderr, "");
 }
@@ -99,7 +96,7 @@ fn what_the_server_answered_last_is_told_to_the_letter() {
 #[test]
 fn a_silent_server_is_not_waited_for_longer_than_allowed() {
     let silent = Peer::new(|peer, _| peer.drain());
-    for (flags, limit) in [(["-wait=300ms", "-timeout=1h"], "300ms"), (["-wait=1h", "-timeout=300ms"], "300ms")] {
+    for (flags, limit) in [(["-wait=1s", "-timeout=1h"], "1s"), (["-wait=1h", "-timeout=900ms"], "900ms")] {
         let ran = Probe::new([&[silent.addr().as_str()], &flags[..]].concat()).run();
         let line = format!(
             "error: no HTTP/2 from {}: connected, but the server sent nothing within {limit} (1 attempt in {limit})",
