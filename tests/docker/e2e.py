@@ -471,9 +471,10 @@ def the_walk_in_the_readme():
 
 
 def shape(output):
+    """The lines without times and addresses, in any order: of two streams, Docker passes on now one first, now the other."""
     output = re.sub(r"\b\d+(\.\d+)?(µs|ms|s)\)", "TIME)", output)
     output = re.sub(r"\b172\.\d+\.\d+\.\d+\b", "ADDRESS", output)
-    return output.strip()
+    return sorted(output.strip().splitlines())
 
 
 def a_restricted_pod():
