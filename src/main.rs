@@ -43,7 +43,7 @@ use crate::{
     deadline::Deadline,
     journal::{Journal, Record},
     outcome::{Failure, Kind, Verdict},
-    probe::probe,
+    probe::{explain, probe},
     report::{Aside, Report},
     signals::Signals,
     text::plain,
@@ -103,10 +103,14 @@ fn run(config: &Config, start: Instant, style: Style, aside: &Rc<Aside>) -> (Res
     let verdicts = runtime.block_on(async {
         let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
         let work = async {
-            match config.wait {
+            let mut verdicts = match config.wait {
                 None => probe(config, start, overall, &journal).await,
                 Some(wait) => probe_until_healthy(config, wait, start, overall, &journal, aside).await,
+            };
+            if let Err(failure) = &mut verdicts {
+                explain(config, failure).await;
             }
+            verdicts
         };
         tokio::select! {
             verdicts = work => verdicts,

@@ -69,6 +69,15 @@ pub(crate) async fn probe(
     Ok(answers.into_iter().map(Verdict::of).collect())
 }
 
+/// Looks around once where the last probe was refused, and tells what that shows.
+pub(crate) async fn explain(config: &Config, failure: &mut Failure) {
+    if failure.kind == Kind::ConnectionRefused
+        && let Some(hint) = listens_elsewhere(config, Deadline::new(Instant::now(), LOOK_AROUND)).await
+    {
+        failure.hint = Some(hint);
+    }
+}
+
 /// Connects; where the user chose the time for it, again until it is over while the server may be about to come up.
 async fn connect_patiently(
     config: &Config,
@@ -97,10 +106,10 @@ async fn connect_patiently(
                 failure = last;
             }
             failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
-            return Err(explained(config, failure).await);
+            return Err(failure);
         }
         if is_over || failure.retry != Retry::WhileConnecting || !config.keep_trying {
-            return Err(explained(config, failure).await);
+            return Err(failure);
         }
         last = Some(failure);
         sleep(pause.min(deadline.remaining())).await;
@@ -121,16 +130,6 @@ async fn open(
         stream = tls.handshake(stream, config, deadline, journal).await?;
     }
     Connection::open(stream, config, tls, deadline, journal).await
-}
-
-/// Looks once more at what the last attempt met, where that can tell more than the failure does.
-async fn explained(config: &Config, mut failure: Failure) -> Failure {
-    if failure.kind == Kind::ConnectionRefused
-        && let Some(hint) = listens_elsewhere(config, Deadline::new(Instant::now(), LOOK_AROUND)).await
-    {
-        failure.hint = Some(hint);
-    }
-    failure
 }
 
 /// Many servers close without a word when TLS meets plaintext. Whether that is the cause is seen on a second
