@@ -38,6 +38,10 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService, WatchStream};
 
+use crate::list::{Statuses, WithList};
+
+mod list;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = command().get_matches();
@@ -47,20 +51,36 @@ async fn main() -> Result<()> {
         flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
     }
 
-    let statuses = HealthReporter::new();
+    let statuses = Shared::default();
+    // As tonic-health has it.
+    statuses.set(&Entry { service: String::new(), status: ServingStatus::Serving }).await;
     for entry in arguments.get_many::<Entry>("service").into_iter().flatten() {
-        statuses.set_service_status(&entry.service, entry.status).await;
+        statuses.set(entry).await;
     }
     let runtime = Handle::current();
-    let reporter = statuses.clone();
-    thread::spawn(move || follow_stdin(&runtime, &reporter));
+    let shared = statuses.clone();
+    thread::spawn(move || follow_stdin(&runtime, &shared));
     #[cfg(unix)]
     {
         tokio::spawn(follow_signal(SignalKind::user_defined1(), "=NOT_SERVING", statuses.clone()));
         tokio::spawn(follow_signal(SignalKind::user_defined2(), "=SERVING", statuses.clone()));
     }
 
-    serve(&arguments, HealthService::from_health_reporter(statuses)).await
+    serve(&arguments, statuses).await
+}
+
+/// The statuses that all methods answer with.
+#[derive(Clone, Default)]
+struct Shared {
+    reporter: HealthReporter,
+    list: Statuses,
+}
+
+impl Shared {
+    async fn set(&self, Entry { service, status }: &Entry) {
+        self.list.set(service, *status);
+        self.reporter.set_service_status(service, *status).await;
+    }
 }
 
 fn command() -> Command {
@@ -129,11 +149,11 @@ impl FromStr for Entry {
 }
 
 /// Sets the statuses that come on standard input. Its end changes nothing: a server in the background has none.
-fn follow_stdin(runtime: &Handle, statuses: &HealthReporter) {
+fn follow_stdin(runtime: &Handle, statuses: &Shared) {
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.parse::<Entry>() {
             Ok(entry) => {
-                runtime.block_on(statuses.set_service_status(&entry.service, entry.status));
+                runtime.block_on(statuses.set(&entry));
                 say(&line);
             }
             Err(error) => eprintln!("{error}"),
@@ -143,18 +163,19 @@ fn follow_stdin(runtime: &Handle, statuses: &HealthReporter) {
 
 /// Does with each signal of a kind what the line would do on standard input.
 #[cfg(unix)]
-async fn follow_signal(kind: SignalKind, line: &str, statuses: HealthReporter) -> Result<()> {
+async fn follow_signal(kind: SignalKind, line: &str, statuses: Shared) -> Result<()> {
     let entry: Entry = line.parse()?;
     let mut signals = signal(kind)?;
     while signals.recv().await.is_some() {
-        statuses.set_service_status(&entry.service, entry.status).await;
+        statuses.set(&entry).await;
         say(line);
     }
     Ok(())
 }
 
-async fn serve(arguments: &ArgMatches, service: HealthService) -> Result<()> {
+async fn serve(arguments: &ArgMatches, statuses: Shared) -> Result<()> {
     let milliseconds = |id| Duration::from_millis(*arguments.get_one(id).expect("it has a default"));
+    let service = HealthService::from_health_reporter(statuses.reporter);
     let mut health = HealthServer::new(Delayed { service, delay: milliseconds("delay") });
     if arguments.get_flag("gzip") {
         health = health.accept_compressed(Gzip).send_compressed(Gzip);
@@ -163,7 +184,7 @@ async fn serve(arguments: &ArgMatches, service: HealthService) -> Result<()> {
     if let Some(tls) = tls(arguments)? {
         server = server.tls_config(tls)?;
     }
-    let router = server.add_service(health);
+    let router = server.add_service(WithList { health, statuses: statuses.list });
 
     let accept_delay = milliseconds("accept-delay");
     #[cfg(unix)]

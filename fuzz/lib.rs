@@ -1,10 +1,10 @@
 //! The probe's modules as a library for the fuzz targets, and what must hold of them whatever the input.
 #![allow(dead_code, missing_docs)]
 
+#[path = "../src/aside.rs"]
+mod aside;
 #[path = "../src/certificate.rs"]
 mod certificate;
-#[path = "../src/check.rs"]
-mod check;
 #[path = "../src/cli.rs"]
 mod cli;
 #[path = "../src/config.rs"]
@@ -27,14 +27,22 @@ mod guard;
 mod http2;
 #[path = "../src/journal.rs"]
 mod journal;
+#[path = "../src/json.rs"]
+mod json;
+#[path = "../src/list.rs"]
+mod list;
 #[path = "../src/metadata.rs"]
 mod metadata;
 #[path = "../src/outcome.rs"]
 mod outcome;
+#[path = "../src/output.rs"]
+mod output;
 #[path = "../src/pem.rs"]
 mod pem;
 #[path = "../src/report.rs"]
 mod report;
+#[path = "../src/rpc.rs"]
+mod rpc;
 #[path = "../src/target.rs"]
 mod target;
 #[path = "../src/text.rs"]

@@ -1,7 +1,7 @@
 //! From what the user said to what it means: every value read, every relation between flags settled. What cannot be
 //! meant cannot be built.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, slice, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use http::uri::Authority;
@@ -13,7 +13,7 @@ use crate::{
     goflag::{format_duration, parse_bool, parse_duration},
     metadata::{self, MetadataFile, USER_AGENT},
     outcome::{ExitCodes, Failure, Kind},
-    target::{self, Target},
+    target::{self, Endpoint, Target},
     text::shown,
 };
 
@@ -56,15 +56,16 @@ impl Style {
 }
 
 /// What to probe and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// The address as the user gave it, for messages.
     pub(crate) address: String,
     pub(crate) target: Target,
     /// The `:authority` of requests.
     pub(crate) authority: Authority,
-    /// The services to ask about, at least one; an empty name is the server as a whole.
-    pub(crate) services: Vec<String>,
+    pub(crate) question: Question,
+    /// Whether to ask at each address that the target has, not at one of them.
+    pub(crate) all_addresses: bool,
     /// What the user wants sent, and the user agent.
     pub(crate) metadata: MetadataMap,
     /// More of it, each value in a file.
@@ -81,6 +82,28 @@ pub(crate) struct Config {
     /// How long to probe again until healthy.
     pub(crate) wait: Option<Duration>,
     pub(crate) tls: Option<Tls>,
+}
+
+/// What to ask.
+#[derive(Debug, Clone)]
+pub(crate) enum Question {
+    /// The status of each of these services, at least one; an empty name is the server as a whole.
+    Check(Vec<String>),
+    /// The status of this service, and each change of it.
+    Watch(String),
+    /// Which services there are, and their statuses.
+    List,
+}
+
+impl Question {
+    /// The services that are asked about by name.
+    pub(crate) fn services(&self) -> &[String] {
+        match self {
+            Self::Check(services) => services,
+            Self::Watch(service) => slice::from_ref(service),
+            Self::List => &[],
+        }
+    }
 }
 
 /// How to speak TLS.
@@ -127,7 +150,6 @@ impl Config {
             Some(name) => authority_of(&name.text).map_err(|error| unusable(name, &error))?,
             None => target.authority.parse().map_err(|_| unusable(address, &anyhow!("not a valid authority")))?,
         };
-        let services: Vec<String> = arguments.service.iter().map(|given| given.text.clone()).collect();
         let mut metadata = metadata::of(&arguments.rpc_header)?;
         let user_agent = read(arguments.user_agent.as_ref(), metadata::ascii_value)?;
         let user_agent = user_agent.unwrap_or(AsciiMetadataValue::from_static(DEFAULT_USER_AGENT));
@@ -137,7 +159,8 @@ impl Config {
             address: address.text.clone(),
             target,
             authority,
-            services: if services.is_empty() { vec![String::new()] } else { services },
+            question: question(arguments)?,
+            all_addresses: is_set(arguments.all_addresses.as_ref())?,
             metadata,
             metadata_files: metadata::files(&arguments.rpc_header_file)?,
             gzip: is_set(arguments.gzip.as_ref())?,
@@ -152,6 +175,13 @@ impl Config {
 }
 
 impl Config {
+    /// The same for one endpoint of several, at this address. What is sent and believed stays that of the whole.
+    pub(crate) fn at(&self, address: &str, endpoint: Endpoint) -> Self {
+        let mut config = Self { address: address.to_owned(), ..self.clone() };
+        config.target.endpoint = endpoint;
+        config
+    }
+
     /// The options as they were understood, for people; secrets masked.
     pub(crate) fn tell(&self) -> Vec<String> {
         let mut first = format!(
@@ -167,8 +197,17 @@ impl Config {
             first += &format!(" wait={}", format_duration(wait));
         }
         let mut lines = vec![first];
-        if self.services.iter().any(|service| !service.is_empty()) {
-            lines.push(format!("service={}", self.services.join(", ")));
+        match &self.question {
+            Question::Watch(_) => lines[0] += " watch=true",
+            Question::List => lines[0] += " list=true",
+            Question::Check(_) => {}
+        }
+        if self.all_addresses {
+            lines[0] += " all-addresses=true";
+        }
+        let services = self.question.services();
+        if services.iter().any(|service| !service.is_empty()) {
+            lines.push(format!("service={}", services.join(", ")));
         }
         let mut headers = metadata::tell(&self.metadata);
         headers.extend(self.metadata_files.iter().map(ToString::to_string));
@@ -195,29 +234,56 @@ impl Config {
 }
 
 fn refuse_unsupported(arguments: &Arguments) -> Result<(), Failure> {
-    let chosen = [&arguments.tls, &arguments.spiffe, &arguments.alts].map(Option::as_ref);
-    let mut set = Vec::new();
-    for given in chosen.into_iter().flatten() {
-        if is_set(Some(given))? {
-            set.push(given.name.as_str());
-        }
-    }
+    let (tls, spiffe, alts) =
+        (chosen(arguments.tls.as_ref())?, chosen(arguments.spiffe.as_ref())?, chosen(arguments.alts.as_ref())?);
+    let set: Vec<&Given> = [tls, spiffe, alts].into_iter().flatten().collect();
     if let [first, second, ..] = set[..] {
-        return Err(Failure::new(Kind::Usage, format!("{first} and {second} exclude each other")));
+        return Err(exclude(first, second));
     }
-    match set[..] {
-        [name] if arguments.tls.as_ref().is_none_or(|tls| tls.name != name) => {
-            Err(Failure::new(Kind::Usage, format!("{name} is not supported yet")))
-        }
-        _ => Ok(()),
+    match spiffe.or(alts) {
+        Some(given) => Err(Failure::new(Kind::Usage, format!("{} is not supported yet", given.name))),
+        None => Ok(()),
     }
 }
 
+fn question(arguments: &Arguments) -> Result<Question, Failure> {
+    let (watch, list, quiet) =
+        (chosen(arguments.watch.as_ref())?, chosen(arguments.list.as_ref())?, chosen(arguments.quiet.as_ref())?);
+    let services = arguments.service.as_slice();
+    let pairs =
+        [(watch, arguments.wait.as_ref()), (watch, list), (list, services.first()), (quiet, watch), (quiet, list)];
+    for pair in pairs {
+        if let (Some(first), Some(second)) = pair {
+            return Err(exclude(first, second));
+        }
+    }
+    let services: Vec<String> = services.iter().map(|given| given.text.clone()).collect();
+    Ok(match (watch, list) {
+        (Some(watch), _) => match <[String; 1]>::try_from(services) {
+            Ok([service]) => Question::Watch(service),
+            Err(services) if services.is_empty() => Question::Watch(String::new()),
+            Err(services) => {
+                let message = format!("{} takes one service, not {}", watch.name, services.len());
+                return Err(Failure::new(Kind::Usage, message).hint("watch each by a probe of its own"));
+            }
+        },
+        (None, Some(_)) => Question::List,
+        (None, None) if services.is_empty() => Question::Check(vec![String::new()]),
+        (None, None) => Question::Check(services),
+    })
+}
+
+/// A boolean that is set.
+fn chosen(given: Option<&Given>) -> Result<Option<&Given>, Failure> {
+    Ok(if is_set(given)? { given } else { None })
+}
+
+fn exclude(first: &Given, second: &Given) -> Failure {
+    Failure::new(Kind::Usage, format!("{} and {} exclude each other", first.name, second.name))
+}
+
 fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
-    let no_verify = match &arguments.tls_no_verify {
-        Some(given) if is_set(Some(given))? => Some(given),
-        _ => None,
-    };
+    let no_verify = chosen(arguments.tls_no_verify.as_ref())?;
     let refinements = [
         no_verify,
         arguments.tls_ca_cert.as_ref(),
@@ -232,10 +298,7 @@ fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
         };
     }
     let trust = match (no_verify, &arguments.tls_ca_cert) {
-        (Some(no_verify), Some(ca_cert)) => {
-            let message = format!("{} and {} exclude each other", no_verify.name, ca_cert.name);
-            return Err(Failure::new(Kind::Usage, message));
-        }
+        (Some(no_verify), Some(ca_cert)) => return Err(exclude(no_verify, ca_cert)),
         (Some(_), None) => Trust::Anyone,
         (None, Some(file)) => Trust::File(path(file)?),
         (None, None) => Trust::System,

@@ -40,12 +40,7 @@ pub(crate) type Stream = Box<dyn Io>;
 pub(crate) async fn connect(config: &Config, deadline: Deadline, journal: &Journal) -> Result<Stream, Failure> {
     match &config.target.endpoint {
         Endpoint::Tcp(host, port) => {
-            let addresses = match host {
-                Host::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-                Host::Ip(address) => vec![*address],
-                Host::Name(name) => return connect_by_name(config, name, *port, deadline, journal).await,
-            };
-            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
+            let addresses = addresses(host, *port, deadline, journal).await?;
             race(config, addresses, deadline, journal).await
         }
         #[cfg(unix)]
@@ -59,19 +54,52 @@ pub(crate) async fn connect(config: &Config, deadline: Deadline, journal: &Journ
     }
 }
 
-async fn connect_by_name(
+/// Each endpoint that the configured target stands for, with its address.
+///
+/// # Errors
+/// Everything of the phase resolve.
+pub(crate) async fn endpoints(
     config: &Config,
-    name: &str,
-    port: u16,
     deadline: Deadline,
     journal: &Journal,
-) -> Result<Stream, Failure> {
+) -> Result<Vec<(String, Endpoint)>, Failure> {
+    let Endpoint::Tcp(host, port) = &config.target.endpoint else {
+        return Ok(vec![(config.address.clone(), config.target.endpoint.clone())]);
+    };
+    let mut addresses = addresses(host, *port, deadline, journal).await?;
+    addresses.sort_unstable();
+    addresses.dedup();
+    if *host == Host::Loopback && addresses.iter().any(|address| is_own(address.ip())) {
+        // A machine without IPv6 has no such loopback.
+        addresses.retain(|address| is_own(address.ip()));
+    }
+    let endpoint = |address: SocketAddr| {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Name(format!("{}%{}", v6.ip(), v6.scope_id())),
+            _ => Host::Ip(address.ip()),
+        };
+        (address.to_string(), Endpoint::Tcp(host, *port))
+    };
+    Ok(addresses.into_iter().map(endpoint).collect())
+}
+
+/// The addresses of a host, in the order to try them in.
+async fn addresses(host: &Host, port: u16, deadline: Deadline, journal: &Journal) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = match host {
+        Host::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Host::Ip(address) => vec![*address],
+        Host::Name(name) => return resolve(name, port, deadline, journal).await,
+    };
+    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+}
+
+async fn resolve(name: &str, port: u16, deadline: Deadline, journal: &Journal) -> Result<Vec<SocketAddr>, Failure> {
     let begun = journal.begin(Phase::Resolve);
     let addresses = match lookup(name, port, deadline).await {
         Ok(Ok(addresses)) if addresses.is_empty() => {
             return Err(Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: it has no address")));
         }
-        Ok(Ok(addresses)) => addresses,
+        Ok(Ok(addresses)) => interleave(addresses),
         Ok(Err(error)) => return Err(resolve_failure(name, &error)),
         Err(Unfinished::Elapsed) => {
             let message = format!("resolving {name:?} timed out after {}", deadline.limit());
@@ -83,9 +111,8 @@ async fn connect_by_name(
             return Err(Failure::new(Kind::ResolveFailed, message).hint("an address in place of the name needs none"));
         }
     };
-    let addresses = interleave(addresses);
     journal.end(Phase::Resolve, begun, || format!("{name} is {}", list(&addresses)));
-    race(config, addresses, deadline, journal).await
+    Ok(addresses)
 }
 
 /// Asks getaddrinfo, which blocks, so it gets a thread.

@@ -8,15 +8,15 @@ use std::{
     future::{Future, ready},
     io::Read,
     pin::Pin,
-    task::{Context, Poll},
+    task::{self, Context, Poll},
 };
 
 use flate2::read::MultiGzDecoder;
 use h2::Reason;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    body::{Body as _, Bytes, Incoming},
+    body::{Body as _, Bytes, Frame, Incoming},
     client::conn::http2::SendRequest,
 };
 use percent_encoding::percent_decode;
@@ -31,6 +31,8 @@ use crate::{
 
 /// The largest message that can be a health answer, compressed or not. Real ones have two bytes.
 pub(crate) const MAX_MESSAGE: usize = 4096;
+/// The largest list of services and their statuses.
+pub(crate) const MAX_LIST: usize = 1 << 20;
 /// Compressed flag and length (PROTOCOL-HTTP2.md, Length-Prefixed-Message).
 const PREFIX: usize = 5;
 /// How much of a server's text is repeated.
@@ -46,6 +48,18 @@ pub(crate) struct Guard {
     pub(crate) requests: SendRequest<Body>,
     /// Whether compressed answers were asked for.
     pub(crate) gzip: bool,
+    pub(crate) answers: Answers,
+}
+
+/// What is to come in answer to a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answers {
+    /// One message of at most [`MAX_MESSAGE`].
+    One,
+    /// One message of at most [`MAX_LIST`].
+    OneList,
+    /// Message after message, which tonic may read as they come.
+    Many,
 }
 
 impl Service<Request<Body>> for Guard {
@@ -60,13 +74,21 @@ impl Service<Request<Body>> for Guard {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let response = self.requests.send_request(request);
-        let gzip = self.gzip;
-        Box::pin(async move { pass(response.await.map_err(|error| broken(&error))?, gzip).await })
+        let Self { gzip, answers, .. } = *self;
+        Box::pin(async move {
+            let response = response.await.map_err(|error| broken(&error))?;
+            match answers {
+                Answers::Many if response.status() == StatusCode::OK => pass_on(response, gzip),
+                // What a status in the trailers may say of another HTTP status is for all the same.
+                Answers::One | Answers::Many => pass(response, gzip, MAX_MESSAGE).await,
+                Answers::OneList => pass(response, gzip, MAX_LIST).await,
+            }
+        })
     }
 }
 
-/// Reads the whole response and passes it on if it is a complete answer.
-async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, Failure> {
+/// Reads the whole response and passes it on if it is a complete answer with a message of at most `most` bytes.
+async fn pass(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = response.into_parts();
     if body.is_end_stream() {
         return Err(trailers_only(head.status, &head.headers, gzip));
@@ -74,9 +96,8 @@ async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>
     if !is_grpc(&head.headers) {
         return Err(not_grpc(head.status, &head.headers));
     }
-    let mut encodings = head.headers.get_all(GRPC_ENCODING).iter();
-    let is_gzip = gzip && encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none();
-    let (mut message, trailers) = read(body, is_gzip).await?;
+    let is_gzip = gzip && is_gzip(&head.headers);
+    let (mut message, trailers) = read(body, is_gzip, most).await?;
     let trailers = match trailers {
         Some(trailers) => trailers,
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
@@ -100,20 +121,81 @@ async fn pass(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>
     }
 
     if message[0] == 1 {
-        message = decompressed(&message[PREFIX..])?;
+        message = decompressed(&message[PREFIX..], most)?;
     }
 
-    // tonic gets what was checked, and nothing that was not.
-    for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
-        head.headers.remove(header);
-    }
-    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))]);
-    let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(trailers))));
+    strip(&mut head.headers);
+    head.headers.remove(GRPC_ENCODING);
+    let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(status_zero()))));
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
-/// Reads a body to its end, as long as it can still be one small message.
-async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+/// Passes on a response whose messages are read as they come, if it begins as one.
+fn pass_on(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, Failure> {
+    let (mut head, body) = response.into_parts();
+    if body.is_end_stream() {
+        return Err(trailers_only(head.status, &head.headers, gzip));
+    }
+    if !is_grpc(&head.headers) {
+        return Err(not_grpc(head.status, &head.headers));
+    }
+    strip(&mut head.headers);
+    if !(gzip && is_gzip(&head.headers)) {
+        head.headers.remove(GRPC_ENCODING);
+    }
+    Ok(Response::from_parts(head, Body::new(Guarded { body, gzip })))
+}
+
+/// A body that ends with a status of its own, or breaks.
+struct Guarded {
+    body: Incoming,
+    gzip: bool,
+}
+
+impl hyper::body::Body for Guarded {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let frame = match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
+            None if self.body.is_end_stream() => {
+                return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+            }
+            None => return Poll::Ready(Some(Err(broken_off()))),
+        };
+        Poll::Ready(Some(match frame.into_trailers() {
+            Err(frame) => Ok(frame),
+            Ok(trailers) => match status(&trailers) {
+                Some(Ok(0)) => Ok(Frame::trailers(status_zero())),
+                Some(Ok(code)) => Err(status_failure(code, &trailers, self.gzip)),
+                Some(Err(failure)) => Err(failure),
+                None => Err(malformed("its trailers have no grpc-status")),
+            },
+        }))
+    }
+}
+
+/// Whether an answer is compressed with gzip, and nothing besides.
+fn is_gzip(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(GRPC_ENCODING).iter();
+    encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none()
+}
+
+/// tonic gets what was checked, and nothing that was not.
+fn strip(headers: &mut HeaderMap) {
+    for header in [GRPC_STATUS, GRPC_MESSAGE, "grpc-status-details-bin"] {
+        headers.remove(header);
+    }
+}
+
+fn status_zero() -> HeaderMap {
+    HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))])
+}
+
+/// Reads a body to its end, as long as it can still be one message of at most `most` bytes.
+async fn read(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
     let mut message = Vec::new();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
@@ -128,29 +210,31 @@ async fn read(mut body: Incoming, is_gzip: bool) -> Result<(Vec<u8>, Option<Head
             Some(1) => return Err(malformed("the message is compressed, in a way that was not agreed on")),
             Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
         }
-        if let Some(announced @ MAX_MESSAGE..) = announced(&message) {
+        if let Some(announced) = announced(&message)
+            && announced >= most
+        {
             return Err(malformed(&format!("it announces a message of {announced} bytes")));
         }
-        if message.len() > PREFIX + MAX_MESSAGE {
+        if message.len() > PREFIX + most {
             return Err(malformed("more than one message came"));
         }
     }
     if !body.is_end_stream() {
         // hyper ends the body of a stream that was reset with NO_ERROR or CANCEL as if it were whole.
-        return Err(Failure::new(Kind::StreamBroken, "the server broke off the answer: RST_STREAM"));
+        return Err(broken_off());
     }
     Ok((message, trailers))
 }
 
 /// The message of a compressed one, with its prefix: all members of the gzip stream (RFC 1952, section 2.2), whole.
-fn decompressed(gzip: &[u8]) -> Result<Vec<u8>, Failure> {
+fn decompressed(gzip: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
     let mut plain = Vec::new();
-    let mut decoder = MultiGzDecoder::new(gzip).take(MAX_MESSAGE as u64 + 1);
+    let mut decoder = MultiGzDecoder::new(gzip).take(most as u64 + 1);
     decoder
         .read_to_end(&mut plain)
         .map_err(|error| malformed(&format!("the message cannot be decompressed: {error}")))?;
     match u32::try_from(plain.len()) {
-        Ok(length) if plain.len() <= MAX_MESSAGE => Ok([&[0], &length.to_be_bytes()[..], &plain].concat()),
+        Ok(length) if plain.len() <= most => Ok([&[0], &length.to_be_bytes()[..], &plain].concat()),
         _ => Err(malformed("the message is too large when it is decompressed")),
     }
 }
@@ -275,8 +359,16 @@ fn http_status(status: StatusCode) -> Failure {
     }
 }
 
+/// The failure of an answer that was reset with `NO_ERROR` or `CANCEL`.
+fn broken_off() -> Failure {
+    Failure::new(Kind::StreamBroken, "the server broke off the answer: RST_STREAM")
+}
+
 /// The failure of a request that has no whole answer, told from h2's error.
 pub(crate) fn broken(error: &hyper::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::new(Kind::StreamBroken, "the server is gone or stuck: it does not answer an HTTP/2 PING");
+    }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {

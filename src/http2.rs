@@ -8,12 +8,12 @@ use std::{
 
 use h2::Reason;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tonic::body::Body;
 
 use crate::{
-    config::Config,
+    config::{Config, Question},
     connect::{Stream, connect},
     deadline::Deadline,
     gather::Gathered,
@@ -34,6 +34,11 @@ const WINDOW_FOR_EACH: u32 = 1024;
 const MAX_WINDOW: u32 = 4 << 20;
 /// The most that the response's headers may take, decoded.
 const MAX_HEADERS: u32 = 64 * 1024;
+/// A watched server that has been silent for so long gets a PING (RFC 9113, section 6.7). A `Check` now and then keeps
+/// it from coming to that: servers take clients that send PINGs alone for abusive.
+const PING_AFTER: Duration = Duration::from_secs(15);
+/// How long a server may take to answer a PING.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the farewell to be written. A server that reads takes microseconds.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -47,7 +52,7 @@ pub(crate) struct Connection {
 }
 
 fn connection_window(config: &Config) -> u32 {
-    u32::try_from(config.services.len())
+    u32::try_from(config.question.services().len())
         .map_or(WINDOW, |services| services.saturating_mul(WINDOW_FOR_EACH))
         .clamp(WINDOW, MAX_WINDOW)
 }
@@ -82,12 +87,15 @@ impl Connection {
         let begun = journal.begin(Phase::Http2);
         let (stream, mut witness) = Watched::for_http2(stream);
         let start = async {
-            let handshake = Builder::new(TokioExecutor::new())
+            let mut builder = Builder::new(TokioExecutor::new());
+            builder
                 .initial_stream_window_size(WINDOW)
                 .initial_connection_window_size(connection_window(config))
-                .max_header_list_size(MAX_HEADERS)
-                .handshake(TokioIo::new(Gathered::new(stream)))
-                .await;
+                .max_header_list_size(MAX_HEADERS);
+            if matches!(config.question, Question::Watch(_)) {
+                builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+            }
+            let handshake = builder.handshake(TokioIo::new(Gathered::new(stream))).await;
             let opened = handshake.ok().map(|(requests, connection)| {
                 let broken = Arc::new(OnceLock::new());
                 let tell = Arc::clone(&broken);

@@ -1,12 +1,16 @@
 //! What a probe has done so far: the phase it is in, how long each took, who the peer is. Reports, `-v` and the line
 //! that a signal leaves behind are told from it.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    time::Duration,
+};
 
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::{outcome::Phase, report::Aside};
+use crate::{aside::Aside, outcome::Phase};
 
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,14 +49,33 @@ impl Record {
 /// A record that is being written.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    record: RefCell<Record>,
+    record: Rc<RefCell<Record>>,
     /// Tells each entry as it is made.
     verbose: Option<Rc<Aside>>,
+    /// Which of several addresses this is about.
+    address: Option<String>,
+    /// The records of several addresses, while they are being written.
+    branches: RefCell<Vec<Weak<RefCell<Record>>>>,
 }
 
 impl Journal {
     pub(crate) fn new(verbose: Option<Rc<Aside>>) -> Self {
-        Self { record: RefCell::new(Record::new()), verbose }
+        Self { record: Rc::new(RefCell::new(Record::new())), verbose, address: None, branches: RefCell::default() }
+    }
+
+    /// A journal about one address of several that are probed at once.
+    pub(crate) fn branch(&self, address: &str) -> Self {
+        let mut branch = Self::new(self.verbose.clone());
+        branch.address = Some(address.to_owned());
+        self.branches.borrow_mut().push(Rc::downgrade(&branch.record));
+        branch
+    }
+
+    /// The phase that the probe is in; of several addresses, where the last is.
+    pub(crate) fn phase(&self) -> Phase {
+        let branches = self.branches.borrow();
+        let behind = branches.iter().filter_map(Weak::upgrade).map(|record| record.borrow().phase).min();
+        behind.unwrap_or(self.record.borrow().phase)
     }
 
     pub(crate) fn record(&self) -> Record {
@@ -83,7 +106,7 @@ impl Journal {
             Phase::Usage | Phase::Health => {}
         }
         if let Some(verbose) = &self.verbose {
-            verbose.phase(phase, Some(took), &what());
+            verbose.phase(self.address.as_deref(), phase, Some(took), &what());
         }
     }
 
@@ -95,7 +118,7 @@ impl Journal {
     /// Tells something that is no phase's end.
     pub(crate) fn note(&self, phase: Phase, what: impl FnOnce() -> String) {
         if let Some(verbose) = &self.verbose {
-            verbose.phase(phase, None, &what());
+            verbose.phase(self.address.as_deref(), phase, None, &what());
         }
     }
 

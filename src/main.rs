@@ -2,8 +2,9 @@
 //! it is not. ARCHITECTURE.md shows the way of the data through these files.
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod aside;
 mod certificate;
-mod check;
 mod cli;
 mod config;
 mod connect;
@@ -15,19 +16,25 @@ mod goflag;
 mod guard;
 mod http2;
 mod journal;
+mod json;
+mod list;
 mod metadata;
 mod outcome;
+mod output;
 mod pem;
 mod probe;
 #[cfg(test)]
 mod properties;
 mod report;
+mod rpc;
 mod signals;
 mod target;
 mod text;
+mod ticker;
 mod tls;
 mod trust;
 mod wait;
+mod watch;
 mod wire;
 
 use std::{env, mem, process::ExitCode, rc::Rc, time::Duration};
@@ -38,16 +45,20 @@ use tokio::{
 };
 
 use crate::{
+    addresses::probe_addresses,
+    aside::Aside,
     cli::{Refusal, Request},
-    config::{Config, Style},
+    config::{Config, Question, Style},
     deadline::Deadline,
-    journal::{Journal, Record},
-    outcome::{Failure, Kind, Verdict},
-    probe::{explain, probe},
-    report::{Aside, Report},
+    journal::Journal,
+    outcome::{Failure, Kind, Phase, Probed},
+    probe::explain,
+    report::Report,
     signals::Signals,
     text::plain,
+    ticker::Ticker,
     wait::probe_until_healthy,
+    watch::Watch,
 };
 
 /// How many sockets can have news at once; there are rarely more than two.
@@ -59,7 +70,7 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let arguments = match cli::parse(env::args_os().skip(1)) {
         Ok(Request::Print(text)) => {
-            report::print(&text);
+            output::print(&text);
             return ExitCode::SUCCESS;
         }
         Ok(Request::Probe(arguments)) => arguments,
@@ -82,58 +93,86 @@ fn main() -> ExitCode {
     if style.verbose {
         aside.options(&config.tell());
     }
-    let (verdicts, record) = run(&config, start, style, &aside);
-    let report = Report { address, services: &config.services, verdicts, record: Some(record) };
-    exit(style, &report, Some(&aside))
+    let failed = match run(&config, start, style, &aside) {
+        End::Result(probed) => Report { address, question: Some(&config.question), probed }.print(style, Some(&aside)),
+        End::Told(failed) => failed,
+    };
+    ExitCode::from(style.exit_codes.code(failed))
 }
 
-/// Runs the probe, or one after another, to its end or to a signal.
-fn run(config: &Config, start: Instant, style: Style, aside: &Rc<Aside>) -> (Result<Vec<Verdict>, Failure>, Record) {
+/// What a run comes to.
+enum End {
+    /// A result, to be told.
+    Result(Vec<Probed>),
+    /// All is told; this phase failed last, if any.
+    Told(Option<Phase>),
+}
+
+/// Runs the probe, or one after another, or a watch, to its end or to a signal.
+fn run(config: &Config, start: Instant, style: Style, aside: &Rc<Aside>) -> End {
     let signals = Signals::catch();
     let journal = Journal::new(style.verbose.then(|| Rc::clone(aside)));
+    let failed = |failure| {
+        let record = Some(journal.record());
+        End::Result(vec![Probed { address: None, verdicts: Err(failure), record, took: start.elapsed() }])
+    };
     let runtime =
         runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("this system gives no means to wait for a server: {}", plain(&error));
-            return (Err(Failure::new(Kind::ConnectFailed, message)), journal.record());
+            return failed(Failure::new(Kind::ConnectFailed, message));
         }
     };
-    let verdicts = runtime.block_on(async {
-        let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
+    let overall = config.timeout.map(|timeout| Deadline::new(start, timeout));
+    let watch = match &config.question {
+        Question::Watch(service) => Some(Watch::new(Ticker { style, config }, service, &journal, overall)),
+        Question::Check(_) | Question::List => None,
+    };
+    let end = runtime.block_on(async {
         let work = async {
-            let mut verdicts = match config.wait {
-                None => probe(config, start, overall, &journal).await,
-                Some(wait) => probe_until_healthy(config, wait, start, overall, &journal, aside).await,
+            let mut probed = match (&watch, config.wait) {
+                (Some(watch), _) => watch.run(start).await?,
+                (None, Some(wait)) => probe_until_healthy(config, wait, start, overall, &journal, aside).await,
+                (None, None) => probe_addresses(config, start, overall, &journal).await,
             };
-            if let Err(failure) = &mut verdicts {
+            if let [Probed { address: None, verdicts: Err(failure), .. }] = probed.as_mut_slice() {
                 explain(config, failure).await;
             }
-            verdicts
+            Ok(probed)
         };
-        tokio::select! {
-            verdicts = work => verdicts,
+        let stopped = tokio::select! {
+            probed = work => match probed {
+                Ok(probed) => return End::Result(probed),
+                Err(stopped) => stopped,
+            },
             signal = signals.next() => {
                 // The connection, left behind, says goodbye to the server.
                 sleep(FAREWELL).await;
-                let phase = journal.record().phase;
-                let message = format!("stopped by {signal} in the phase {}", phase.name());
-                Err(Failure::new(Kind::Interrupted(phase), message))
+                format!("by {signal}")
+            }
+        };
+        match &watch {
+            Some(watch) if watch.has_answered() => {
+                aside.stopped(&stopped);
+                End::Told(watch.failed())
+            }
+            _ => {
+                let phase = journal.phase();
+                let message = format!("stopped {stopped} in the phase {}", phase.name());
+                failed(Failure::new(Kind::Interrupted(phase), message))
             }
         }
     });
     // Nobody waits for a thread that a name server or a pipe keeps; and what the exit frees at once need not be freed
     // piece by piece before it.
     mem::forget(runtime);
-    (verdicts, journal.record())
+    end
 }
 
 /// Ends with a failure that kept the probe from beginning.
 fn unusable(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
-    exit(style, &Report { address, services: &[], verdicts: Err(failure), record: None }, None)
-}
-
-fn exit(style: Style, report: &Report<'_>, aside: Option<&Aside>) -> ExitCode {
-    ExitCode::from(style.exit_codes.code(report.print(style, aside)))
+    let probed = vec![Probed { address: None, verdicts: Err(failure), record: None, took: Duration::ZERO }];
+    ExitCode::from(style.exit_codes.code(Report { address, question: None, probed }.print(style, None)))
 }

@@ -1,9 +1,11 @@
 //! What a probe can come to: phases, kinds, failures, verdicts, and the one table of exit codes.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::journal::Record;
 
 /// The steps of a probe, in their order. Where several results are told, the earliest phase is the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,7 @@ pub(crate) enum Kind {
     StatusUnknown,
     ServiceUnknownStatus,
     StatusUnrecognised,
+    NothingListed,
     /// Stopped by a signal in the phase.
     Interrupted(Phase),
 }
@@ -156,7 +159,8 @@ impl Kind {
             | Self::NotServing
             | Self::StatusUnknown
             | Self::ServiceUnknownStatus
-            | Self::StatusUnrecognised => true,
+            | Self::StatusUnrecognised
+            | Self::NothingListed => true,
             Self::Usage
             | Self::FileUnreadable
             | Self::CertificateInvalid
@@ -239,6 +243,7 @@ impl Kind {
             Self::StatusUnknown => (Phase::Health, "status-unknown"),
             Self::ServiceUnknownStatus => (Phase::Health, "service-unknown-status"),
             Self::StatusUnrecognised => (Phase::Health, "status-unrecognised"),
+            Self::NothingListed => (Phase::Health, "nothing-listed"),
             Self::Interrupted(phase) => (phase, "interrupted"),
         }
     }
@@ -314,8 +319,9 @@ pub(crate) fn status_name(status: i32) -> String {
 }
 
 /// What the check of one service came to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Verdict {
+    pub(crate) service: String,
     /// The status that the server answered with, by its name in the protocol, or its number where it has none.
     pub(crate) status: Option<String>,
     /// Nothing when healthy.
@@ -324,20 +330,67 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Judges an answer. This is the only place that says healthy.
-    pub(crate) fn of(answer: Result<i32, Failure>) -> Self {
+    pub(crate) fn of(service: String, answer: Result<i32, Failure>) -> Self {
         let status = match answer {
             Ok(status) => status,
-            Err(failure) => return Self { status: None, failure: Some(failure) },
+            Err(failure) => return Self { service, status: None, failure: Some(failure) },
         };
         let name = status_name(status);
         let kind = match ServingStatus::try_from(status) {
-            Ok(ServingStatus::Serving) => return Self { status: Some(name), failure: None },
+            Ok(ServingStatus::Serving) => return Self { service, status: Some(name), failure: None },
             Ok(ServingStatus::NotServing) => Kind::NotServing,
             Ok(ServingStatus::Unknown) => Kind::StatusUnknown,
             Ok(ServingStatus::ServiceUnknown) => Kind::ServiceUnknownStatus,
             Err(_) => Kind::StatusUnrecognised,
         };
         let failure = Failure::new(kind, format!("service unhealthy (responded with {name:?})"));
-        Self { status: Some(name), failure: Some(failure) }
+        Self { service, status: Some(name), failure: Some(failure) }
+    }
+
+    /// The phase that failed, if any.
+    pub(crate) fn failed(&self) -> Option<Phase> {
+        self.failure.as_ref().map(|failure| failure.kind.phase())
+    }
+
+    /// How bad it is, for the worst to come first.
+    pub(crate) fn weight(&self) -> u8 {
+        match self.failure.as_ref().map(|failure| failure.kind) {
+            Some(Kind::NotServing) => 2,
+            Some(_) => 1,
+            None => 0,
+        }
+    }
+}
+
+/// What the probe of one peer came to.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    /// Which address of several, where each is probed.
+    pub(crate) address: Option<String>,
+    /// A verdict for each service, or what kept the probe from asking.
+    pub(crate) verdicts: Result<Vec<Verdict>, Failure>,
+    /// Nothing where the probe has not begun.
+    pub(crate) record: Option<Record>,
+    /// The time it took.
+    pub(crate) took: Duration,
+}
+
+impl Probed {
+    /// All that failed.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let (verdicts, failure) = match &self.verdicts {
+            Ok(verdicts) => (verdicts.as_slice(), None),
+            Err(failure) => (&[][..], Some(failure)),
+        };
+        verdicts.iter().filter_map(|verdict| verdict.failure.as_ref()).chain(failure)
+    }
+
+    /// The same, to be written to.
+    pub(crate) fn failures_mut(&mut self) -> impl Iterator<Item = &mut Failure> {
+        let (verdicts, failure) = match &mut self.verdicts {
+            Ok(verdicts) => (verdicts.as_mut_slice(), None),
+            Err(failure) => (&mut [][..], Some(failure)),
+        };
+        verdicts.iter_mut().filter_map(|verdict| verdict.failure.as_mut()).chain(failure)
     }
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tonic::metadata::MetadataMap;
 
 use crate::{
-    check::{Answer, check_all},
     config::Config,
     connect::{connect, listens_elsewhere},
     deadline::Deadline,
     http2::{self, Connection},
     journal::Journal,
     metadata,
-    outcome::{Failure, Kind, Phase, Retry, Verdict},
+    outcome::{Failure, Kind, Phase, Probed, Retry, Verdict},
+    rpc::{Answer, Asked, Caller},
     tls,
 };
 
@@ -23,50 +24,114 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// Pauses between attempts to connect: the first, and what they grow to.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// Probes once: a verdict for each configured service, in their order. `overall` bounds it besides its own time-outs,
-/// which begin with `start`.
+/// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
+pub(crate) async fn probe(config: &Config, start: Instant, overall: Option<Deadline>, journal: &Journal) -> Probed {
+    let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
+    let verdicts = match Prepared::load(config, deadline, journal).await {
+        Ok(prepared) => ask(config, &prepared, deadline, overall, journal).await,
+        Err(failure) => Err(failure),
+    };
+    Probed { address: None, verdicts, record: Some(journal.record()), took: start.elapsed() }
+}
+
+/// What connections and requests need, from files where it is in files.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    tls: Option<tls::Client>,
+    metadata: MetadataMap,
+}
+
+impl Prepared {
+    /// # Errors
+    /// Those of the usage phase.
+    pub(crate) async fn load(config: &Config, deadline: Deadline, journal: &Journal) -> Result<Self, Failure> {
+        let tls = match &config.tls {
+            Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),
+            None => None,
+        };
+        let metadata = metadata::complete(&config.metadata, &config.metadata_files, deadline).await?;
+        Ok(Self { tls, metadata })
+    }
+
+    /// The same for another connection at the same time.
+    pub(crate) fn another(&self) -> Self {
+        Self { tls: self.tls.as_ref().map(tls::Client::another), metadata: self.metadata.clone() }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Those of the phases resolve to http2.
+    pub(crate) async fn connect(
+        &self,
+        config: &Config,
+        deadline: Deadline,
+        journal: &Journal,
+    ) -> Result<Connection, Failure> {
+        connect_patiently(config, self.tls.as_ref(), deadline, journal).await
+    }
+
+    /// Who makes requests on a connection.
+    pub(crate) fn caller<'a>(&'a self, config: &'a Config, connection: &'a Connection) -> Caller<'a> {
+        Caller { connection, config, metadata: &self.metadata }
+    }
+
+    /// A failure of a request, or what the connection knows to be its cause: a server that refuses our certificate may
+    /// do so only now.
+    pub(crate) fn true_cause(&self, config: &Config, connection: &Connection, failure: Failure) -> Failure {
+        match failure.kind {
+            Kind::StreamBroken => connection.late_alert(config, self.tls.as_ref()).unwrap_or(failure),
+            _ => failure,
+        }
+    }
+}
+
+/// Connects by `deadline` and asks: a verdict for each service, in their order.
 ///
 /// # Errors
-/// What kept the probe from asking at all.
-pub(crate) async fn probe(
+/// What kept the probe from asking at all, or from learning which services there are.
+pub(crate) async fn ask(
     config: &Config,
-    start: Instant,
+    prepared: &Prepared,
+    deadline: Deadline,
     overall: Option<Deadline>,
     journal: &Journal,
 ) -> Result<Vec<Verdict>, Failure> {
-    let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
-    let tls = match &config.tls {
-        Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),
-        None => None,
-    };
-    let metadata = metadata::complete(&config.metadata, &config.metadata_files, deadline).await?;
-    let mut connection = connect_patiently(config, tls.as_ref(), deadline, journal).await?;
+    let mut connection = prepared.connect(config, deadline, journal).await?;
     let deadline = Deadline::new(Instant::now(), config.rpc_timeout).or_earlier(overall);
-    let services: Vec<&str> = config.services.iter().map(String::as_str).collect();
-    let mut answers = check_all(&connection, config, &metadata, &services, deadline, journal).await;
+    let asked = Asked::by(&config.question);
+    let mut answers = prepared.caller(config, &connection).ask(&asked, deadline, journal).await;
 
     let is_left_out = |answer: &Answer| matches!(answer, Err(failure) if failure.retry == Retry::OnceMore);
     let left_out: Vec<usize> = (0..answers.len()).filter(|index| is_left_out(&answers[*index])).collect();
     if !left_out.is_empty() {
         journal.note(Phase::Rpc, || "the server did not take the request; once more".to_owned());
         let connect_deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(Some(deadline));
-        if let Ok(second) = open(config, tls.as_ref(), connect_deadline, journal).await {
+        if let Ok(second) = open(config, prepared.tls.as_ref(), connect_deadline, journal).await {
             connection = second;
-            let services: Vec<&str> = left_out.iter().map(|index| services[*index]).collect();
-            let again = check_all(&connection, config, &metadata, &services, deadline, journal).await;
+            let asked: Vec<Asked<'_>> = left_out.iter().map(|index| asked[*index]).collect();
+            let again = prepared.caller(config, &connection).ask(&asked, deadline, journal).await;
             left_out.into_iter().zip(again).for_each(|(index, answer)| answers[index] = answer);
         }
     }
-    for answer in &mut answers {
-        // A server that refuses our certificate may do so only now.
-        if let Err(Failure { kind: Kind::StreamBroken, .. }) = answer
-            && let Some(failure) = connection.late_alert(config, tls.as_ref())
-        {
-            *answer = Err(failure);
+    let mut verdicts = Vec::new();
+    for (asked, answer) in asked.into_iter().zip(answers) {
+        let answer = answer.map_err(|failure| prepared.true_cause(config, &connection, failure));
+        match (asked, answer) {
+            (_, Ok(statuses)) => {
+                verdicts.extend(statuses.into_iter().map(|(service, status)| Verdict::of(service, Ok(status))));
+            }
+            (Asked::Service(service), Err(failure)) => {
+                verdicts.push(Verdict::of(service.to_owned(), Err(failure)));
+            }
+            (Asked::All, Err(failure)) => {
+                connection.close().await;
+                return Err(failure);
+            }
         }
     }
     connection.close().await;
-    Ok(answers.into_iter().map(Verdict::of).collect())
+    Ok(verdicts)
 }
 
 /// Looks around once where the last probe was refused, and tells what that shows.

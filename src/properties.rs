@@ -10,15 +10,15 @@ use tokio::{
 };
 
 use crate::{
-    check::check_all,
     cli::{self, Arguments, Request},
-    config::{Config, Style},
+    config::{Config, Question, Style},
     deadline::Deadline,
     goflag::{format_duration, parse_duration},
     http2::Connection,
     journal::Journal,
     outcome::{Kind, Verdict},
     pem::PemFile,
+    rpc::{Asked, Caller},
     target,
     text::printable,
 };
@@ -82,15 +82,22 @@ pub fn pem(bytes: &[u8]) {
     }
 }
 
+/// A plain check.
+const CHECK: &str = "-watch=false";
+
 /// Whatever a server sends, the probe ends within its deadlines, and is healthy only if the bytes can be a whole answer.
 pub fn answer(bytes: &[u8]) {
-    if is_healthy(bytes) {
-        assert!(can_be_healthy(bytes), "healthy by {bytes:02x?}");
+    for asks in [CHECK, "-list"] {
+        if is_healthy(bytes, asks) {
+            assert!(can_be_healthy(bytes), "healthy by {bytes:02x?}");
+        }
     }
+    // The first status of a watch comes before the end of the answer.
+    is_healthy(bytes, "-watch");
 }
 
 /// Probes a server that sends these bytes, in memory, on a clock that does not wait.
-fn is_healthy(bytes: &[u8]) -> bool {
+fn is_healthy(bytes: &[u8], asks: &str) -> bool {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime can be made").block_on(async {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
@@ -112,7 +119,7 @@ fn is_healthy(bytes: &[u8]) -> bool {
             let _ = theirs.shutdown().await;
             let _ = theirs.read_to_end(&mut received).await;
         });
-        let Ok(Request::Probe(arguments)) = cli::parse(["-addr=:1", "-gzip"].map(OsString::from)) else {
+        let Ok(Request::Probe(arguments)) = cli::parse(["-addr=:1", "-gzip", asks].map(OsString::from)) else {
             unreachable!("these are valid arguments")
         };
         let config = Config::new(&arguments).expect("these are valid arguments");
@@ -123,10 +130,24 @@ fn is_healthy(bytes: &[u8]) -> bool {
             return false;
         };
         let deadline = Deadline::new(Instant::now(), config.rpc_timeout);
-        let answers = check_all(&connection, &config, &config.metadata, &[""], deadline, &journal).await;
+        let caller = Caller { connection: &connection, config: &config, metadata: &config.metadata };
+        let statuses = match &config.question {
+            Question::Watch(service) => match caller.watch(service, deadline).await {
+                Ok((first, mut updates)) => {
+                    let next = deadline.bound(caller.next(&mut updates)).await;
+                    [Some(first), next.ok().and_then(Result::ok)].into_iter().flatten().collect()
+                }
+                Err(_) => Vec::new(),
+            },
+            question => {
+                let answers = caller.ask(&Asked::by(question), deadline, &journal).await;
+                answers.into_iter().flatten().flatten().map(|(_, status)| status).collect()
+            }
+        };
         connection.close().await;
         assert!(start.elapsed() <= config.connect_timeout + config.rpc_timeout + std::time::Duration::from_millis(100));
-        answers.into_iter().map(Verdict::of).all(|verdict| verdict.failure.is_none())
+        let verdicts = statuses.iter().map(|status| Verdict::of(String::new(), Ok(*status)));
+        !statuses.is_empty() && verdicts.into_iter().all(|verdict| verdict.failure.is_none())
     })
 }
 
@@ -262,9 +283,9 @@ mod tests {
     #[test]
     fn a_whole_answer_is_healthy_and_no_part_of_it() {
         let whole = whole();
-        assert!(is_healthy(&whole) && can_be_healthy(&whole));
+        assert!(is_healthy(&whole, CHECK) && can_be_healthy(&whole));
         for length in 0..whole.len() {
-            assert!(!is_healthy(&whole[..length]), "cut to {length} bytes");
+            assert!(!is_healthy(&whole[..length], CHECK), "cut to {length} bytes");
         }
     }
 

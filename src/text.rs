@@ -4,6 +4,10 @@ use std::{fmt::Write as _, io};
 
 /// The most that a message repeats of one thing, such as an argument, so that the cause after it is read too.
 const MAX_SHOWN: usize = 200;
+/// The longest message of a result.
+pub(crate) const MAX_MESSAGE: usize = 1200;
+/// The longest hint, name or address in a result, and the longest line of `-v`.
+pub(crate) const MAX_NOTE: usize = 300;
 
 /// Text as a part of a message: [`printable`], and short.
 pub(crate) fn shown(text: &str) -> String {

@@ -71,6 +71,14 @@ impl Client {
         Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust })
     }
 
+    /// The same for another connection at the same time: what one handshake leaves behind is not the other's.
+    pub(crate) fn another(&self) -> Self {
+        let verifier = Arc::new(self.verifier.another());
+        let identity = Arc::new(Identity { key: self.identity.key.clone(), asked: AtomicBool::new(false) });
+        let config = client_config(&Arc::new(provider()), Arc::clone(&verifier) as _, Arc::clone(&identity));
+        Self { config: Arc::new(config), server_name: self.server_name.clone(), verifier, identity, trust: self.trust }
+    }
+
     /// Shakes hands over `stream`, for HTTP/2.
     ///
     /// # Errors

@@ -87,6 +87,17 @@ impl Verifier {
         Self { judge, pinned: Vec::new(), trusts_issuers: true, lapsed: Vec::new(), presented: Mutex::default() }
     }
 
+    /// The same, without what the last server presented.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            judge: Arc::clone(&self.judge),
+            pinned: self.pinned.clone(),
+            trusts_issuers: self.trusts_issuers,
+            lapsed: self.lapsed.clone(),
+            presented: Mutex::default(),
+        }
+    }
+
     /// The certificate that the last server presented, as far as it can be read.
     pub(crate) fn presented(&self) -> Option<Description> {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().and_then(describe)

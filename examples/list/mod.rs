@@ -1,0 +1,96 @@
+//! `Health/List` beside tonic-health's service, which does not have it yet.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::{NamedService, UnaryService};
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckResponse;
+use tonic_prost::ProstCodec;
+
+/// As grpc-go has it: more services are not listed.
+const MOST: usize = 100;
+
+/// The statuses of all services, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Statuses(Arc<Mutex<BTreeMap<String, HealthCheckResponse>>>);
+
+impl Statuses {
+    pub fn set(&self, service: &str, status: ServingStatus) {
+        let status = match status {
+            ServingStatus::Unknown => 0,
+            ServingStatus::Serving => 1,
+            ServingStatus::NotServing => 2,
+        };
+        let mut statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.insert(service.to_owned(), HealthCheckResponse { status });
+    }
+}
+
+/// The request of `List`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct HealthListRequest {}
+
+/// Its answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct HealthListResponse {
+    #[prost(btree_map = "string, message", tag = "1")]
+    statuses: BTreeMap<String, HealthCheckResponse>,
+}
+
+impl UnaryService<HealthListRequest> for Statuses {
+    type Response = HealthListResponse;
+    type Future = Ready<Result<Response<HealthListResponse>, Status>>;
+
+    fn call(&mut self, _: Request<HealthListRequest>) -> Self::Future {
+        let statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ready(if statuses.len() > MOST {
+            Err(Status::resource_exhausted(format!("server health list exceeds maximum capacity: {MOST}")))
+        } else {
+            Ok(Response::new(HealthListResponse { statuses }))
+        })
+    }
+}
+
+/// The health service, and `List`.
+#[derive(Debug, Clone)]
+pub struct WithList<S> {
+    pub health: S,
+    pub statuses: Statuses,
+}
+
+impl<S: NamedService> NamedService for WithList<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for WithList<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.health.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != "/grpc.health.v1.Health/List" {
+            return Box::pin(self.health.call(request));
+        }
+        let statuses = self.statuses.clone();
+        Box::pin(async move {
+            let codec = ProstCodec::<HealthListResponse, HealthListRequest>::default();
+            Ok(tonic::server::Grpc::new(codec).unary(statuses, request).await)
+        })
+    }
+}

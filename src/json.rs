@@ -1,0 +1,161 @@
+//! The lines of `-output json`, part of the interface. Absent things are left out, never null.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    certificate::{date_time, describe},
+    journal::{Session, Timings},
+    outcome::{Failure, Probed},
+    text::{MAX_MESSAGE, MAX_NOTE, printable},
+};
+
+/// One result in JSON. Absent things are left out.
+#[derive(Serialize)]
+pub(crate) struct Line<'a> {
+    /// When a watch saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings_ms: Option<Milliseconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorLine>,
+}
+
+/// How much a line tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    All,
+    /// What a program needs to act: which, status, kind.
+    Brief,
+}
+
+impl<'a> Line<'a> {
+    /// What is told of a service, or of what kept the probe from asking.
+    pub(crate) fn new(
+        detail: Detail,
+        address: Option<&str>,
+        service: Option<&str>,
+        status: Option<&'a str>,
+        failure: Option<&Failure>,
+    ) -> Self {
+        let is_brief = detail == Detail::Brief;
+        Line {
+            time: None,
+            addr: address.filter(|_| !is_brief).map(|address| printable(address, MAX_NOTE)),
+            peer: None,
+            service: service.map(|service| printable(service, MAX_NOTE)),
+            healthy: failure.is_none(),
+            status,
+            timings_ms: None,
+            tls: None,
+            error: failure.map(|failure| ErrorLine {
+                phase: failure.kind.phase().name(),
+                kind: failure.kind.name(),
+                message: Some(printable(&failure.message, MAX_MESSAGE)).filter(|_| !is_brief),
+                hint: failure.hint.as_deref().filter(|_| !is_brief).map(|hint| printable(hint, MAX_NOTE)),
+                grpc_code: failure.grpc_code.map(i32::from),
+            }),
+        }
+    }
+
+    /// Adds what the probe recorded.
+    pub(crate) fn of(mut self, detail: Detail, probed: &'a Probed) -> Self {
+        self.peer = probed.address.as_deref();
+        if let (Detail::All, Some(record)) = (detail, &probed.record) {
+            self.peer = record.peer.as_deref().or(self.peer);
+            self.timings_ms = Some(Milliseconds::from(record.timings)).filter(Milliseconds::has_any);
+            self.tls = record.session.as_ref().map(TlsLine::from);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Strings and numbers with string keys always serialise.
+        f.write_str(&serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+#[derive(Serialize)]
+struct Milliseconds {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolve: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http2: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rpc: Option<f64>,
+}
+
+impl Milliseconds {
+    fn has_any(&self) -> bool {
+        [self.resolve, self.connect, self.tls, self.http2, self.rpc].iter().any(Option::is_some)
+    }
+}
+
+impl From<Timings> for Milliseconds {
+    fn from(timings: Timings) -> Self {
+        // Whole microseconds, so that no digit is noise.
+        let milliseconds = |took: Option<Duration>| Some(f64::from(u32::try_from(took?.as_micros()).ok()?) / 1000.0);
+        Self {
+            resolve: milliseconds(timings.resolve),
+            connect: milliseconds(timings.connect),
+            tls: milliseconds(timings.tls),
+            http2: milliseconds(timings.http2),
+            rpc: milliseconds(timings.rpc),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TlsLine<'a> {
+    version: &'a str,
+    cipher: &'a str,
+    server_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+}
+
+impl<'a> From<&'a Session> for TlsLine<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self {
+            version: &session.version,
+            cipher: &session.cipher,
+            server_name: &session.server_name,
+            not_after: session
+                .certificate
+                .as_ref()
+                .and_then(describe)
+                .map(|certificate| date_time(certificate.not_after)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorLine {
+    phase: &'static str,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_code: Option<i32>,
+}
