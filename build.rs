@@ -1,18 +1,33 @@
-//! Makes `target/release/grpc_health_probe` a link to the binary, where people and scripts look for it.
+//! Links the binary, and makes `target/release/grpc_health_probe` a link to it, where people and scripts look for it.
 //!
 //! The static build needs a named target (`.cargo/config.toml`), and cargo then writes to `target/<triple>/<profile>`.
+
+use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // Linked by (.cargo/config.toml), which cargo does not see.
     println!("cargo::rerun-if-changed=.cargo/layout.txt");
+    leave_out_unwind_tables();
     #[cfg(unix)]
     link_from_usual_place();
 }
 
+/// 250 kB, of the standard library's and with them all others. Tests unwind, so only a release goes without; and it takes
+/// rust-lld, Rust's own for this target.
+fn leave_out_unwind_tables() {
+    const SCRIPT: &str = ".cargo/no-unwind-tables.ld";
+    println!("cargo::rerun-if-changed={SCRIPT}");
+    let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|is| is == value);
+    if is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu") {
+        let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{root}/{SCRIPT}");
+    }
+}
+
 #[cfg(unix)]
 fn link_from_usual_place() {
-    use std::{env, fs, os::unix::fs::symlink, path::PathBuf};
+    use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
     // OUT_DIR is target/<triple>/<profile>/build/<package>/out; without a named target there is no <triple>.
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

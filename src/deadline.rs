@@ -4,7 +4,7 @@ use std::{future::Future, thread, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::goflag::format_duration;
@@ -66,6 +66,11 @@ impl Deadline {
     /// Whether a peer that keeps the same time, in milliseconds, may call it over: from half of it on.
     pub(crate) fn is_half_over(&self) -> bool {
         self.remaining() < self.limit / 2 + Duration::from_millis(1)
+    }
+
+    /// Waits for the deadline.
+    pub(crate) async fn passed(&self) {
+        sleep_until(self.at).await;
     }
 
     /// Runs `work` until the deadline.

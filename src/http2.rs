@@ -27,6 +27,8 @@ use crate::{
 
 /// What a server may send of one answer, some ten bytes, before we ask for more. It is HTTP/2's default.
 const WINDOW: u32 = 65_535;
+/// The same of a watch, whose updates wait in the server rather than here where nobody reads them fast enough.
+const WATCH_WINDOW: u32 = 8192;
 /// What each service adds to the window of the connection. h2 takes too many small frames at once for an attack, and
 /// allows one for some 500 bytes of it.
 const WINDOW_FOR_EACH: u32 = 1024;
@@ -52,6 +54,9 @@ pub(crate) struct Connection {
 }
 
 fn connection_window(config: &Config) -> u32 {
+    if matches!(config.question, Question::Watch(_)) {
+        return MAX_WINDOW;
+    }
     u32::try_from(config.question.services().len())
         .map_or(WINDOW, |services| services.saturating_mul(WINDOW_FOR_EACH))
         .clamp(WINDOW, MAX_WINDOW)
@@ -88,12 +93,12 @@ impl Connection {
         let (stream, mut witness) = Watched::for_http2(stream);
         let start = async {
             let mut builder = Builder::new(TokioExecutor::new());
-            builder
-                .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(connection_window(config))
-                .max_header_list_size(MAX_HEADERS);
+            builder.initial_connection_window_size(connection_window(config)).max_header_list_size(MAX_HEADERS);
             if matches!(config.question, Question::Watch(_)) {
                 builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+                builder.initial_stream_window_size(WATCH_WINDOW);
+            } else {
+                builder.initial_stream_window_size(WINDOW);
             }
             let handshake = builder.handshake(TokioIo::new(Gathered::new(stream))).await;
             let opened = handshake.ok().map(|(requests, connection)| {

@@ -75,10 +75,9 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// Why it stopped before: nobody reads on, or `-timeout` is over.
     pub(crate) async fn run(&self, start: Instant) -> Result<Vec<Probed>, String> {
-        let work = self.follow_all(start);
-        let ended = match self.overall {
-            Some(overall) => overall.bound(work).await.map_err(|_| format!("after {}", overall.limit()))?,
-            None => work.await,
+        let ended = tokio::select! {
+            ended = self.follow_all(start) => ended,
+            stopped = self.time_is_over() => return Err(stopped),
         };
         match ended {
             Err(failure) => Ok(vec![self.probed(None, failure, start)]),
@@ -89,6 +88,16 @@ impl<'a> Watch<'a> {
                 Ok(failures.map(|(address, failure)| self.probed(address, failure, start)).collect())
             }
         }
+    }
+
+    /// Waits for the end of `-timeout`: what to say then. Before the first answer each step has it as its own deadline.
+    async fn time_is_over(&self) -> String {
+        let Some(overall) = self.overall else { return pending().await };
+        overall.passed().await;
+        if !self.has_answered() {
+            return pending().await;
+        }
+        format!("after {}", overall.limit())
     }
 
     /// Whether any server has ever answered.

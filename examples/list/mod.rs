@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::codegen::{Service, http};
 use tonic::server::{NamedService, UnaryService};
 use tonic::{Request, Response, Status};
@@ -90,7 +91,8 @@ where
         let statuses = self.statuses.clone();
         Box::pin(async move {
             let codec = ProstCodec::<HealthListResponse, HealthListRequest>::default();
-            Ok(tonic::server::Grpc::new(codec).unary(statuses, request).await)
+            let mut grpc = tonic::server::Grpc::new(codec).accept_compressed(Gzip).send_compressed(Gzip);
+            Ok(grpc.unary(statuses, request).await)
         })
     }
 }

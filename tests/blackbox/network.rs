@@ -1,10 +1,7 @@
 //! Names and networks: resolvers that answer, refuse or say nothing; names with several addresses; a full backlog.
-//!
-//! `/etc/hosts` and `/etc/resolv.conf` are replaced for the probe alone, in a mount namespace of its own, and the
-//! resolver is the test's, on port 53 of a loopback address of its own. Both need root.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
 };
 
@@ -12,95 +9,45 @@ use tokio::{net::TcpSocket, runtime::Runtime};
 
 use crate::support::{
     frames::serving,
+    names::{Resolver, probe_in, resolve_on},
     peer::Peer,
     pki::Files,
     probe::{Probe, Ran},
     server,
 };
 
-/// What a resolver does with a question.
-#[derive(Clone, Copy)]
-enum Resolver {
-    Answers(&'static [[u8; 4]]),
-    SaysNoSuchName,
-    Fails,
-    StaysSilent,
-}
-
-/// Serves DNS (RFC 1035) on port 53 of this address, as long as the test runs.
-fn serve(address: [u8; 4], resolver: Resolver) -> Ipv4Addr {
-    const TYPE_A: [u8; 2] = [0, 1];
-    let socket = UdpSocket::bind((Ipv4Addr::from(address), 53)).expect("port 53 is free, and we are root");
-    thread::spawn(move || {
-        let mut packet = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut packet) {
-            let question = &packet[12..length];
-            let end = question.iter().position(|byte| *byte == 0).expect("names end with a zero") + 5;
-            let question = &question[..end];
-            let (code, addresses) = match resolver {
-                Resolver::Answers(addresses) if question[end - 4..end - 2] == TYPE_A => (0, addresses),
-                Resolver::Answers(_) => (0, &[][..]),
-                Resolver::SaysNoSuchName => (3, &[][..]),
-                Resolver::Fails => (2, &[][..]),
-                Resolver::StaysSilent => continue,
-            };
-            let count = u8::try_from(addresses.len()).expect("a few");
-            let head = [packet[0], packet[1], 0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
-            let mut answer = [&head[..], question].concat();
-            for address in addresses {
-                // The name is that of the question; class IN, 60 seconds, four bytes.
-                answer.extend([&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4][..], address].concat());
-            }
-            socket.send_to(&answer, from).expect("loopback takes it");
-        }
-    });
-    address.into()
-}
-
-/// Runs the probe with this `/etc/hosts` and this name server.
-fn probe(hosts: &str, name_server: Ipv4Addr, arguments: &[&str]) -> Ran {
-    let files = Files::new();
-    let hosts = files.write("hosts", hosts);
-    let resolv = files.write("resolv.conf", format!("nameserver {name_server}\n"));
-    let script = r#"mount --bind "$HOSTS" /etc/hosts && mount --bind "$RESOLV" /etc/resolv.conf && exec "$0" "$@""#;
-    Probe::wrapped(&["unshare", "--mount", "sh", "-c", script], arguments)
-        .env("HOSTS", hosts)
-        .env("RESOLV", resolv)
-        .run()
-}
-
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 99);
 
 #[test]
 fn a_name_that_dns_knows() {
     let server = server::plaintext();
-    let dns = serve([127, 53, 0, 1], Resolver::Answers(&[[127, 0, 0, 1]]));
-    probe("", dns, &[&format!("-addr=user-service:{}", server.port())]).expect_healthy();
+    let dns = resolve_on([127, 53, 0, 1], Resolver::Answers(vec![Ipv4Addr::LOCALHOST.into()]));
+    probe_in("", dns, &[&format!("-addr=user-service:{}", server.port())]).expect_healthy();
     let addr = format!("-addr=dns:///user-service.example:{}", server.port());
-    let line = probe("", dns, &[&addr, "-output=json"]).json();
+    let line = probe_in("", dns, &[&addr, "-output=json"]).json();
     assert_eq!(line["peer"], server.address.to_string());
     assert!(line["timings_ms"]["resolve"].is_number(), "{line}");
 }
 
 #[test]
 fn a_name_that_dns_does_not_know() {
-    let dns = serve([127, 53, 0, 2], Resolver::SaysNoSuchName);
+    let dns = resolve_on([127, 53, 0, 2], Resolver::SaysNoSuchName);
     let lines = "error: cannot resolve \"user-service\": no such host\n\
                  hint: in Docker, both containers must share a network for this name to exist\n";
-    probe("", dns, &["-addr=user-service:50051"]).expect(1, "", lines);
-    probe("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
+    probe_in("", dns, &["-addr=user-service:50051"]).expect(1, "", lines);
+    probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
         "resolve",
         "name-not-found",
     );
     // Waiting would not make it known.
-    probe("", dns, &["-addr=user-service:50051", "-connect-timeout=1h"]).expect(1, "", lines);
+    probe_in("", dns, &["-addr=user-service:50051", "-connect-timeout=1h"]).expect(1, "", lines);
 }
 
 #[test]
 fn a_name_without_an_address() {
-    let dns = serve([127, 53, 0, 3], Resolver::Answers(&[]));
-    probe("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
+    let dns = resolve_on([127, 53, 0, 3], Resolver::Answers(Vec::new()));
+    probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
         "resolve",
         "name-not-found",
@@ -109,13 +56,13 @@ fn a_name_without_an_address() {
 
 #[test]
 fn a_resolver_that_fails() {
-    let dns = serve([127, 53, 0, 4], Resolver::Fails);
-    probe("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
+    let dns = resolve_on([127, 53, 0, 4], Resolver::Fails);
+    probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
         "resolve",
         "resolve-failed",
     );
-    probe("", NOWHERE, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
+    probe_in("", NOWHERE, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
         "resolve",
         "resolve-failed",
@@ -124,10 +71,10 @@ fn a_resolver_that_fails() {
 
 #[test]
 fn a_resolver_that_stays_silent() {
-    let dns = serve([127, 53, 0, 5], Resolver::StaysSilent);
-    probe("", dns, &["-addr=user-service:50051"])
+    let dns = resolve_on([127, 53, 0, 5], Resolver::StaysSilent);
+    probe_in("", dns, &["-addr=user-service:50051"])
         .expect_error(1, "error: resolving \"user-service\" timed out after 1s");
-    probe("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
+    probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
         "resolve",
         "resolve-timeout",
@@ -137,21 +84,21 @@ fn a_resolver_that_stays_silent() {
 #[test]
 fn localhost_needs_no_resolver() {
     let server = server::plaintext();
-    probe("", NOWHERE, &[&format!("-addr=localhost:{}", server.port())]).expect_healthy();
+    probe_in("", NOWHERE, &[&format!("-addr=localhost:{}", server.port())]).expect_healthy();
 }
 
 #[test]
 fn a_name_whose_first_address_refuses() {
     let server = server::plaintext();
     let addr = format!("-addr=two:{}", server.port());
-    probe("127.0.0.9 two\n127.0.0.1 two\n", NOWHERE, &[&addr]).expect_healthy();
+    probe_in("127.0.0.9 two\n127.0.0.1 two\n", NOWHERE, &[&addr]).expect_healthy();
 }
 
 #[test]
 fn a_name_whose_addresses_all_refuse() {
     let lines = "error: cannot connect to two:1: connection refused (127.0.0.8:1, 127.0.0.9:1)\n\
                  hint: nothing listens there; is the server up, and on this port?\n";
-    probe("127.0.0.8 two\n127.0.0.9 two\n", NOWHERE, &["-addr=two:1"]).expect(1, "", lines);
+    probe_in("127.0.0.8 two\n127.0.0.9 two\n", NOWHERE, &["-addr=two:1"]).expect(1, "", lines);
 }
 
 #[test]
@@ -163,7 +110,7 @@ fn a_name_whose_first_address_is_silent() {
     });
     let full = FullBacklog::new(SocketAddr::from(([127, 0, 0, 9], peer.address.port())));
     let addr = format!("-addr=two:{}", full.address.port());
-    probe("127.0.0.9 two\n127.0.0.1 two\n", NOWHERE, &[&addr]).expect_healthy();
+    probe_in("127.0.0.9 two\n127.0.0.1 two\n", NOWHERE, &[&addr]).expect_healthy();
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the tests share: the probe as a process, a PKI in memory, healthy and misbehaving servers.
 
 pub mod frames;
+#[path = "../../../examples/list/mod.rs"]
+mod list;
+pub mod names;
 pub mod peer;
 pub mod pki;
 pub mod probe;

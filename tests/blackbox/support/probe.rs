@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt, fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -108,6 +108,17 @@ impl Running {
         assert!(status.expect("kill is there").success());
     }
 
+    /// What it prints on standard output and on standard error, line by line, as it comes. `finish` has none of it then.
+    pub fn follow(&mut self) -> (Lines, Lines) {
+        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        (Lines::of(stdout.expect("nobody has taken it")), Lines::of(stderr.expect("nobody has taken it")))
+    }
+
+    /// Closes our end of its standard output.
+    pub fn stop_reading(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
     /// Waits for its end, and fails if it hangs.
     pub fn finish(mut self) -> Ran {
         let (sender, receiver) = mpsc::channel();
@@ -141,6 +152,34 @@ fn read_all(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Ve
         }
         bytes
     })
+}
+
+/// Lines, as they come.
+pub struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// The next line.
+    #[track_caller]
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(HANGS).unwrap_or_else(|_| panic!("no line comes"))
+    }
+
+    /// What comes until the end.
+    pub fn rest(&self) -> Vec<String> {
+        self.0.iter().collect()
+    }
 }
 
 /// What a run came to.

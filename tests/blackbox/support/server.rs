@@ -1,14 +1,15 @@
 //! Real servers: tonic-health's as users run it, and a bare HTTP/2 one that shows what it was asked.
 
 use std::{
-    future::Future,
-    net::SocketAddr,
+    future::{Future, poll_fn},
+    net::{SocketAddr, TcpStream},
     path::Path,
     sync::{Arc, mpsc},
     thread,
 };
 
-use http::{Request, Response};
+use h2::server::SendResponse;
+use http::{HeaderMap, Request, Response};
 use hyper::body::Bytes;
 use rustls::{
     RootCertStore, ServerConfig,
@@ -27,10 +28,15 @@ use tonic::{
     codec::CompressionEncoding,
     transport::{Certificate, Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming},
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use super::{
     frames,
+    list::{Statuses, WithList},
     pki::{Authority, Leaf},
 };
 
@@ -97,6 +103,116 @@ fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str, encoding: Opti
         });
         serving.await.expect("the server runs");
     })
+}
+
+/// A server like `examples/health_server.rs`, with `List`; its statuses change as the test wants.
+pub struct Changing {
+    pub server: Server,
+    statuses: Statuses,
+    reporter: HealthReporter,
+}
+
+impl Changing {
+    /// On a free port.
+    pub fn new() -> Self {
+        Self::on("127.0.0.1:0".parse().expect("an address"))
+    }
+
+    /// On this address, where a server may have been before.
+    pub fn on(address: SocketAddr) -> Self {
+        let (statuses, reporter) = (Statuses::default(), HealthReporter::new());
+        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let service = WithList {
+            health: service.send_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Gzip),
+            statuses: statuses.clone(),
+        };
+        let server = run(move |ready, stopped| async move {
+            let listener = TcpListener::bind(address).await.expect("the address is free");
+            ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+            let serving = Transport::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+            // Not a graceful end: that would wait for those who watch.
+            tokio::select! {
+                served = serving => served.expect("the server runs"),
+                _ = stopped => {}
+            }
+        });
+        let changing = Self { server, statuses, reporter };
+        changing.set("", ServingStatus::Serving);
+        changing
+    }
+
+    pub fn set(&self, service: &str, status: ServingStatus) {
+        self.statuses.set(service, status);
+        let runtime = runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+        runtime.block_on(self.reporter.set_service_status(service, status));
+    }
+
+    /// Stops the server, and waits until nobody listens.
+    pub fn stop(self) -> SocketAddr {
+        let address = self.server.address;
+        drop(self);
+        while TcpStream::connect(address).is_ok() {
+            thread::yield_now();
+        }
+        address
+    }
+}
+
+/// What a server answers to a request.
+pub enum Reply {
+    /// One message.
+    Message(Vec<u8>),
+    /// Message after message, without an end.
+    Messages(Vec<Vec<u8>>),
+    /// A status that is not OK, and its text.
+    Status(&'static str, &'static str),
+}
+
+/// A bare HTTP/2 server that answers by the path of the request.
+pub fn by_path(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
+    let reply = Arc::new(reply);
+    run(move |ready, stopped| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+        let accept = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                let reply = Arc::clone(&reply);
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        let reply = reply(request.uri().path());
+                        tokio::spawn(async move { answer(respond, reply).await });
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            _ = stopped => {}
+        }
+    })
+}
+
+async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
+    let headers = Response::builder().header("content-type", "application/grpc").body(()).expect("valid");
+    let mut stream = respond.send_response(headers, false).ok()?;
+    let (code, text) = match reply {
+        Reply::Message(message) => {
+            stream.send_data(Bytes::from(frames::message(&message)), false).ok()?;
+            ("0", "")
+        }
+        Reply::Messages(messages) => {
+            for message in messages {
+                stream.send_data(Bytes::from(frames::message(&message)), false).ok()?;
+            }
+            // Until the client leaves.
+            return poll_fn(|cx| stream.poll_reset(cx)).await.ok().map(drop);
+        }
+        Reply::Status(code, text) => (code, text),
+    };
+    let trailers = [("grpc-status", code), ("grpc-message", text)];
+    let trailers = trailers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+    stream.send_trailers(HeaderMap::from_iter(trailers)).ok()
 }
 
 /// tonic-health in plaintext.

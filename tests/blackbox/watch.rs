@@ -1,0 +1,385 @@
+//! `-watch`: each change of a status, over restarts of the server, until somebody ends it.
+
+use std::{fs, net::TcpListener};
+
+use serde_json::Value;
+use tonic_health::ServingStatus::{NotServing, Serving};
+
+use crate::support::{
+    frames::{self, PING, answer, data, ok_headers, trailers},
+    peer::{Connection, Peer},
+    pki::{Authority, Files},
+    probe::Probe,
+    server::{self, Changing, Recorder, Reply},
+};
+
+const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")";
+
+/// A line without its time, which is RFC 3339 in UTC to the millisecond.
+#[track_caller]
+fn untimed(line: &str) -> &str {
+    let (time, rest) = line.split_once(' ').unwrap_or_default();
+    assert_is_time(time);
+    rest
+}
+
+#[track_caller]
+fn assert_is_time(time: &str) {
+    let form: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(form, "0000-00-00T00:00:00.000Z");
+}
+
+#[test]
+fn each_change_is_a_line() {
+    let server = Changing::new();
+    let mut running = Probe::new([&server.server.addr(), "-watch", "-exit-codes=detailed"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    server.set("", NotServing);
+    assert_eq!(untimed(&stdout.next()), DOWN);
+    // Of another service there is nothing to tell.
+    server.set("other", NotServing);
+    server.set("", Serving);
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    running.signal("-TERM");
+    assert_eq!(
+        (running.finish().code, stderr.rest(), stdout.rest()),
+        (Some(0), vec!["stopped by SIGTERM".into()], vec![])
+    );
+}
+
+#[test]
+fn it_ends_with_the_code_of_the_last_status() {
+    let server = Changing::new();
+    server.set("shop", NotServing);
+    for (codes, code) in [("docker", 1), ("detailed", 4)] {
+        let codes = format!("-exit-codes={codes}");
+        let mut running = Probe::new([&server.server.addr(), "-watch", "-service=shop", &codes]).start();
+        let (stdout, _) = running.follow();
+        assert_eq!(untimed(&stdout.next()), DOWN);
+        running.signal("-INT");
+        assert_eq!(running.finish().code, Some(code));
+    }
+    let ran = Probe::new([&server.server.addr(), "-watch", "-timeout=1s"]).run();
+    assert_eq!(
+        (ran.code, ran.stderr.as_str(), untimed(&ran.stdout)),
+        (Some(0), "stopped after 1s\n", "status: SERVING\n")
+    );
+}
+
+#[test]
+fn each_change_is_an_object() {
+    let server = Changing::new();
+    let mut running = Probe::new([&server.server.addr(), "-watch", "-output=json"]).start();
+    let (stdout, stderr) = running.follow();
+    let next = || -> Value { serde_json::from_str(&stdout.next()).expect("it is JSON") };
+    let first = next();
+    assert_is_time(first["time"].as_str().unwrap_or_default());
+    assert_eq!((&first["healthy"], &first["status"], &first["service"]), (&true.into(), &"SERVING".into(), &"".into()));
+    assert_eq!(first["peer"], server.server.address.to_string());
+    server.set("", NotServing);
+    let second = next();
+    assert_eq!((&second["healthy"], &second["error"]["kind"]), (&false.into(), &"not-serving".into()));
+    let address = server.stop();
+    let lost = next();
+    assert_is_time(lost["time"].as_str().unwrap_or_default());
+    assert_eq!((&lost["healthy"], &lost["error"]["phase"]), (&false.into(), &"rpc".into()), "{lost}");
+    assert_eq!(next()["error"]["kind"], "connection-refused");
+    let _server = Changing::on(address);
+    assert_eq!(next()["status"], "SERVING");
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(0), vec!["stopped by SIGTERM".to_owned()]));
+}
+
+#[test]
+fn a_server_that_restarts() {
+    let server = Changing::new();
+    let mut running = Probe::new([&server.server.addr(), "-watch", "-exit-codes=detailed"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let address = server.stop();
+    let lost = format!("error: watching {address} failed: the server closed the connection amid the answer");
+    assert_eq!(untimed(&stderr.next()), lost);
+    assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+    assert_eq!(stderr.next(), "hint: nothing listens there; is the server up, and on this port?");
+    let server = Changing::on(address);
+    assert_eq!(untimed(&stderr.next()), format!("connected to {address} again ({address})"));
+    // It is told again, as much may have happened.
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    server.stop();
+    assert_eq!(untimed(&stderr.next()), lost);
+    assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(2));
+}
+
+#[test]
+fn what_is_no_change_is_not_told() {
+    let statuses = [1, 1, 2, 2, 2, 3, 0, 1].map(|status| if status == 0 { vec![] } else { vec![8, status] });
+    let server = server::by_path(move |_| Reply::Messages(statuses.to_vec()));
+    let mut running = Probe::new([&server.addr(), "-watch"]).start();
+    let (stdout, _) = running.follow();
+    let told = [(); 5].map(|()| untimed(&stdout.next()).to_owned());
+    let unhealthy = |status| format!("service unhealthy (responded with \"{status}\")");
+    let expected = [
+        "status: SERVING".to_owned(),
+        unhealthy("NOT_SERVING"),
+        unhealthy("SERVICE_UNKNOWN"),
+        unhealthy("UNKNOWN"),
+        "status: SERVING".to_owned(),
+    ];
+    assert_eq!(told, expected);
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stdout.rest()), (Some(0), vec![]));
+}
+
+#[test]
+fn the_request() {
+    let recorder = Recorder::plaintext();
+    let flags = ["-watch", "-service=shop.Cart", "-rpc-header=x-tenant: 7", "-timeout=1s"];
+    let ran = Probe::new([&[recorder.server.addr().as_str()], &flags[..]].concat()).run();
+    assert_eq!(ran.code, Some(1), "{ran}");
+    let request = recorder.request();
+    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Watch");
+    assert_eq!(request.headers()["x-tenant"], "7");
+    // A server would end the stream then.
+    assert_eq!(request.headers().get("grpc-timeout"), None);
+    assert_eq!(request.body()[..], [&[0, 0, 0, 0, 11, 10, 9][..], b"shop.Cart"].concat());
+    // A watch that the server ends is begun again.
+    let ended = format!("error: watching {} failed: the server ended it", recorder.server.address);
+    assert_eq!(untimed(ran.stderr.lines().next().unwrap_or_default()), ended, "{ran}");
+    assert!(ran.stderr.contains(" again ("), "{ran}");
+}
+
+#[test]
+fn before_the_first_answer_a_failure_ends_it() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    Probe::new([&format!("-addr={free}"), "-watch", "-exit-codes=detailed"]).run().expect(
+        2,
+        "",
+        &format!(
+            "error: cannot connect to {free}: connection refused\n\
+             hint: nothing listens there; is the server up, and on this port?\n"
+        ),
+    );
+    let silent = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.drain();
+    });
+    let line = format!("error: watching {} timed out after 1s: connected, no answer", silent.address);
+    Probe::new([&silent.addr(), "-watch", "-exit-codes=detailed"]).run().expect_error(3, &line);
+    // Headers alone are no answer.
+    let half = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.send([ok_headers(), data(0, &[0, 0, 0, 0])].concat());
+        peer.drain();
+    });
+    Probe::new([&half.addr(), "-watch", "-output=json"]).run().expect_kind(1, "rpc", "rpc-timeout");
+    Probe::new([&half.addr(), "-watch", "-rpc-timeout=1h", "-timeout=500ms", "-output=json"]).run().expect_kind(
+        1,
+        "rpc",
+        "rpc-timeout",
+    );
+    let unknown = server::plaintext();
+    let line = format!("error: watching {} failed: NOT_FOUND: service not registered", unknown.address);
+    let ran = Probe::new([&unknown.addr(), "-watch", "-service=shop"]).run();
+    ran.expect_error(1, &line);
+    assert!(ran.stderr.contains("hint: the server does not know the service \"shop\""), "{ran}");
+}
+
+#[test]
+fn a_signal_before_the_first_answer_ends_it_as_any_probe() {
+    let silent = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.drain();
+    });
+    let running = Probe::new([&silent.addr(), "-watch", "-rpc-timeout=1h", "-exit-codes=detailed"]).start();
+    while silent.connections() == 0 {
+        std::thread::yield_now();
+    }
+    running.signal("-TERM");
+    let ran = running.finish();
+    assert!(ran.stderr.starts_with("error: stopped by SIGTERM in the phase "), "{ran}");
+    assert!(matches!(ran.code, Some(2 | 3)), "{ran}");
+}
+
+#[test]
+fn a_server_without_watch() {
+    let message = "unknown method Watch for service grpc.health.v1.Health";
+    let only_check = server::by_path(move |path| match path {
+        "/grpc.health.v1.Health/Check" => Reply::Message(vec![8, 1]),
+        _ => Reply::Status("12", message),
+    });
+    let line = format!("error: watching {} failed: UNIMPLEMENTED: {message}", only_check.address);
+    let hint = "hint: this server has the health service, but not its method Watch; Check works";
+    Probe::new([&only_check.addr(), "-watch"]).run().expect(1, "", &format!("{line}\n{hint}\n"));
+    let neither = server::by_path(|_| Reply::Status("12", "what"));
+    let line = format!("error: watching {} failed: UNIMPLEMENTED: what", neither.address);
+    let hint = "hint: this server does not offer the health service; register it, or probe the port that does";
+    Probe::new([&neither.addr(), "-watch"]).run().expect(1, "", &format!("{line}\n{hint}\n"));
+}
+
+#[test]
+fn a_server_that_is_stuck_is_noticed() {
+    let peer = Peer::new(|peer, number| {
+        if number > 0 {
+            return;
+        }
+        peer.take_request();
+        peer.send([ok_headers(), data(0, &answer(1))].concat());
+        // It asks, and pings, and gets no answer.
+        while peer.receive_frame().is_some_and(|(kind, ..)| kind != PING) {}
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let line = format!(
+        "error: watching {} failed: the server is gone or stuck: it does not answer an HTTP/2 PING",
+        peer.address
+    );
+    assert_eq!(untimed(&stderr.next()), line);
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(1));
+}
+
+#[test]
+fn a_hundred_thousand_changes_take_no_memory() {
+    const CHANGES: usize = 100_000;
+    let messages: Vec<Vec<u8>> = (0..CHANGES).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
+    let server = server::by_path(move |_| Reply::Messages(messages.clone()));
+    let mut running = Probe::new([&server.addr(), "-watch"]).start();
+    let id = running.id();
+    let resident = || -> usize {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let (stdout, stderr) = running.follow();
+    for _ in 0..1000 {
+        stdout.next();
+    }
+    let before = resident();
+    for _ in 1000..CHANGES {
+        stdout.next();
+    }
+    let after = resident();
+    running.signal("-TERM");
+    let code = running.finish().code;
+    assert_eq!((code, stdout.rest(), stderr.rest()), (Some(1), vec![], vec!["stopped by SIGTERM".to_owned()]));
+    assert!(after < before + 512, "{before} KiB, and {after} KiB in the end");
+}
+
+#[test]
+fn it_ends_when_nobody_reads_on() {
+    let server = Changing::new();
+    let mut running = Probe::new([&server.server.addr(), "-watch"]).start();
+    running.stop_reading();
+    // The first line may have been written before.
+    server.set("", NotServing);
+    let ran = running.finish();
+    assert!(matches!(ran.code, Some(0 | 1)) && ran.stderr == "stopped as nobody reads on\n", "{ran}");
+}
+
+#[test]
+fn a_reader_that_is_slow_keeps_nobody_from_ending_it() {
+    let messages: Vec<Vec<u8>> = (0..50_000).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
+    let (sender, sent) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let server = server::by_path(move |_| {
+        let _ = sender.lock().expect("nobody panics").send(());
+        Reply::Messages(messages.clone())
+    });
+    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let running = Probe::new([&server.addr(), "-watch"]).stdout(writer).start();
+    sent.recv().expect("the request comes");
+    running.signal("-TERM");
+    let ran = running.finish();
+    assert!(matches!(ran.code, Some(0 | 1 | 3)), "{ran}");
+    drop(reader);
+}
+
+#[test]
+fn over_tls_and_gzip() {
+    let files = Files::new();
+    let authority = Authority::new("Test CA");
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
+    let tls = server::tls(&authority.server(&["127.0.0.1"]));
+    let gzip = server::gzip();
+    for flags in [vec![tls.addr(), "-tls".into(), ca], vec![gzip.addr(), "-gzip".into()]] {
+        let mut running = Probe::new(flags.iter().map(String::as_str).chain(["-watch", "-service=down"])).start();
+        let (stdout, _) = running.follow();
+        assert_eq!(untimed(&stdout.next()), DOWN);
+        running.signal("-TERM");
+        assert_eq!(running.finish().code, Some(1));
+    }
+}
+
+#[test]
+fn what_breaks_the_rules_is_no_status() {
+    let in_head = |fields: &[(&str, &[u8])]| {
+        frames::headers(0, &[&[(":status", &b"200"[..]), ("content-type", b"application/grpc")], fields].concat())
+    };
+    let html = || frames::headers(0, &[(":status", b"200"), ("content-type", b"text/html")]);
+    let http = |status: &[u8]| frames::headers(0, &[(":status", status), ("content-type", b"application/grpc")]);
+    // tonic would panic on it.
+    let details: (&str, &[u8]) = ("grpc-status-details-bin", b"\xff!");
+    for (name, bytes, kind) in [
+        ("not gRPC", [html(), data(0, &answer(1))].concat(), "not-grpc"),
+        ("HTTP 503", [http(b"503"), data(1, &answer(1))].concat(), "http-status"),
+        ("ended at once", [ok_headers(), trailers(&[("grpc-status", b"0")])].concat(), "stream-broken"),
+        (
+            "headers alone",
+            frames::headers(1, &[(":status", b"200"), ("content-type", b"application/grpc")]),
+            "malformed-response",
+        ),
+        ("no trailers", [ok_headers(), data(1, &[])].concat(), "malformed-response"),
+        (
+            "half a message",
+            [ok_headers(), data(0, &[0, 0, 0]), trailers(&[("grpc-status", b"0")])].concat(),
+            "stream-broken",
+        ),
+        ("compressed", [ok_headers(), data(0, &[1, 0, 0, 0, 1, 0])].concat(), "malformed-response"),
+        ("a message of 4 GiB", [ok_headers(), data(0, &[0, 255, 255, 255, 255])].concat(), "malformed-response"),
+        ("no protobuf", [ok_headers(), data(0, &frames::message(&[8]))].concat(), "malformed-response"),
+        ("details", [in_head(&[details]), trailers(&[("grpc-status", b"0"), details])].concat(), "stream-broken"),
+        ("details of a failure", [ok_headers(), trailers(&[("grpc-status", b"13"), details])].concat(), "rpc-failed"),
+        (
+            "two statuses",
+            [ok_headers(), trailers(&[("grpc-status", b"0"), ("grpc-status", b"0")])].concat(),
+            "malformed-response",
+        ),
+        ("reset", [ok_headers(), frames::rst_stream(2)].concat(), "stream-broken"),
+        ("cancelled", [ok_headers(), frames::rst_stream(8)].concat(), "stream-broken"),
+    ] {
+        let peer = Peer::new(move |peer: &mut Connection, _| {
+            peer.take_request();
+            peer.send(&bytes);
+            peer.drain();
+        });
+        let ran = Probe::new([&peer.addr(), "-watch", "-output=json", "-timeout=5s"]).run();
+        assert_eq!((ran.code, ran.json()["error"]["kind"].as_str()), (Some(1), Some(kind)), "{name}: {ran}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together() {
+    let exclude = |one: &str, other: &str| format!("error: {one} and {other} exclude each other");
+    for (flags, line) in [
+        (&["-watch", "-wait=1s"][..], exclude("-watch", "-wait")),
+        (&["-watch", "-list"], exclude("-watch", "-list")),
+        (&["-list", "-service=a"], exclude("-list", "-service")),
+        (&["-q", "-watch"], exclude("-q", "-watch")),
+        (&["-list", "-q"], exclude("-q", "-list")),
+        (&["-watch", "-service=a", "-service=b"], "error: -watch takes one service, not 2".to_owned()),
+        (&["-watch=maybe"], "error: -watch=maybe: not a boolean (true, false, t, f, 1 or 0)".to_owned()),
+    ] {
+        Probe::new([&["-addr=:1"], flags].concat()).run().expect_error(1, &line);
+    }
+    let line = "error: GRPC_HEALTH_PROBE_LIST and GRPC_HEALTH_PROBE_SERVICE exclude each other";
+    let probe = Probe::new(["-addr=:1"]).env("GRPC_HEALTH_PROBE_LIST", "true").env("GRPC_HEALTH_PROBE_SERVICE", "a");
+    probe.run().expect_error(1, line);
+    // What is not set excludes nothing.
+    let server = Changing::new();
+    Probe::new([&server.server.addr(), "-watch=false", "-list=false", "-q=false", "-wait=1s"]).run().expect_healthy();
+}
