@@ -61,15 +61,41 @@ class Server:
                 raise AssertionError(f"the server printed no {key!r}; its stderr:\n{self.log.read_text()}") from None
         return all_lines
 
-    def forget(self):
-        """Passes over what it has printed so far."""
-        self.process.stdin.write("\n")
+    def forget(self, line=""):
+        """Passes over what it has printed so far. The line may be NAME=STATUS, to be set."""
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         self.next("echo")
 
     def kill(self):
         self.process.kill()
         self.process.wait(PATIENCE)
+
+
+class Watch:
+    """A probe that watches, and what it prints on standard output."""
+
+    def __init__(self, address, *arguments):
+        command = [PROBE, f"-addr={address}", "-watch", "-exit-codes=detailed", *arguments]
+        self.process = subprocess.Popen(
+            command, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.killer = threading.Timer(PATIENCE, self.process.kill)
+        self.killer.start()
+
+    def next(self):
+        """The next line, without its time."""
+        line = self.process.stdout.readline()
+        time, _, rest = line.rstrip("\n").partition(" ")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time), f"no line with its time: {line!r}"
+        return rest
+
+    def stop(self):
+        """Ends it: its exit code and what it printed on standard error."""
+        self.process.terminate()
+        _, stderr = self.process.communicate(timeout=PATIENCE)
+        self.killer.cancel()
+        return self.process.returncode, stderr
 
 
 class Cases:
@@ -125,6 +151,17 @@ class Cases:
             self.failed += 1
             print(f"FAIL  {name}")
             print("\n".join("      " + line for problem in problems for line in problem.splitlines()))
+        else:
+            self.passed += 1
+            print(f"ok    {name}", flush=True)
+
+    def sequence(self, name, steps):
+        """What is told by a function that fails if it does not go as it should."""
+        try:
+            steps()
+        except AssertionError as error:
+            self.failed += 1
+            print(f"FAIL  {name}\n      {error}")
         else:
             self.passed += 1
             print(f"ok    {name}", flush=True)
@@ -290,6 +327,60 @@ def plaintext_cases(cases, kind, server, address):
         )
 
 
+def watch_cases(cases, kind, server, address, *arguments):
+    def follow():
+        watch = Watch(address, "-service=changing", *arguments)
+        equal("before it is set", 'service unhealthy (responded with "SERVICE_UNKNOWN")', watch.next())
+        for status, line in (("SERVING", "status: SERVING"), ("NOT_SERVING", DOWN.strip()), ("SERVING", "status: SERVING")):
+            server.forget(f"changing={status}")
+            equal(status, line, watch.next())
+        equal("end", (0, "stopped by SIGTERM\n"), watch.stop())
+
+    cases.sequence(f"{kind}: -watch", follow)
+    # For those who come after.
+    server.forget("changing=SERVICE_UNKNOWN")
+
+
+def restart_case(cases, kind, command, folder, start):
+    """A server goes while it is watched, and comes again on the same socket."""
+
+    def follow():
+        path = folder / f"{kind}-restart.sock"
+        first = start(command, folder, f"unix:{path}")
+        watch = Watch(f"unix:{path}", "-service=down")
+        equal("at first", DOWN.strip(), watch.next())
+        first.kill()
+        path.unlink(missing_ok=True)
+        second = start(command, folder, f"unix:{path}")
+        equal("again", DOWN.strip(), watch.next())
+        second.forget("down=SERVING")
+        equal("changed", "status: SERVING", watch.next())
+        code, stderr = watch.stop()
+        equal("exit code", 0, code)
+        for word in ("error: watching unix:", f"connected to unix:{path} again", "stopped by SIGTERM"):
+            assert word in stderr, f"expected {word!r} in {stderr!r}"
+
+    cases.sequence(f"{kind}: -watch over a restart", follow)
+
+
+def list_cases(cases, kind, address, has_list):
+    if not has_list:
+        cases.failure(
+            f"{kind}: -list", address, ["-list"], 3, "rpc", "unimplemented",
+            f"listing the services of {address} failed: UNIMPLEMENTED: Method not implemented!",
+            "this server has the health service, but not its method List; Check works",
+        )
+        return
+    services = [("down", "NOT_SERVING"), ('""', "SERVING"), ("up", "SERVING"), ("u" * 300, "SERVING")]
+    rows = [("SERVICE", "STATUS"), *services]
+    cases.case(
+        f"{kind}: -list", address, ["-list"], 4, "".join(f"{name:300}  {status}\n" for name, status in rows), "",
+        [merge(NOT_SERVING, {"service": "down"}), *(
+            merge(HEALTHY, {"service": name.strip('"')}) for name, status in services[1:]
+        )],
+    )
+
+
 def tls_cases(cases, kind, server, made, tls, expired, named, mtls, version="1.3"):
     ca = ["-tls", f"-tls-ca-cert={made.ca}"]
     port = tls.rpartition(":")[2]
@@ -383,6 +474,11 @@ def server_cases(cases, kind, command, folder, made, start):
     server = start(command, folder, "plaintext", f"unix:{path}", *made.listeners)
     plaintext, _, *tls = server.addresses
     plaintext_cases(cases, f"{kind}, plaintext", server, plaintext)
+    list_cases(cases, kind, plaintext, has_list=kind == "grpc-js")
+    watch_cases(cases, kind, server, plaintext)
+    watch_cases(cases, f"{kind}, TLS", server, tls[0], "-tls", f"-tls-ca-cert={made.ca}")
+    watch_cases(cases, f"{kind}, -gzip", server, plaintext, "-gzip")
+    restart_case(cases, kind, command, folder, start)
     cases.failure(
         f"{kind}, plaintext: -tls", plaintext, ["-tls", f"-tls-ca-cert={made.ca}"], 2, "tls", "tls-plaintext-server",
         f"TLS handshake with {plaintext} failed: the server does not speak TLS",

@@ -68,11 +68,13 @@ function listen(server, listener) {
 async function main() {
   let listeners = process.argv.slice(2);
   const server = new grpc.Server();
+  let health;
   if (listeners[0] === '--without-health') {
     listeners = listeners.slice(1);
   } else {
     const statuses = { '': 'SERVING', up: 'SERVING', ['u'.repeat(300)]: 'SERVING', down: 'NOT_SERVING' };
-    new HealthImplementation(statuses).addToServer({
+    health = new HealthImplementation(statuses);
+    health.addToServer({
       addService: (service, methods) => server.addService(service, { ...methods, check: check(methods.check) }),
     });
   }
@@ -81,7 +83,14 @@ async function main() {
     ports.push(await listen(server, listener));
   }
   report({ ports });
-  process.stdin.on('data', () => report({ echo: true })).on('end', () => process.exit(0));
+  const follow = (chunk) => {
+    const [name, status] = String(chunk).trim().split('=');
+    if (status) {
+      health.setStatus(name, status);
+    }
+    report({ echo: true });
+  };
+  process.stdin.on('data', follow).on('end', () => process.exit(0));
 }
 
 main();

@@ -4,7 +4,8 @@ server.py [--without-health] LISTENER...
 
 LISTENER is plaintext, unix:PATH, tls:PREFIX or mtls:PREFIX:CA; PREFIX.pem and PREFIX.key are the server's certificate
 and key. The first line on stdout is {"ports": [...]}, in the order of the listeners; then each Check gets a line of its
-own, printed before it is answered. A line on stdin is answered with {"echo": true}; the server ends when stdin does.
+own, printed before it is answered. A line on stdin is answered with {"echo": true}, after NAME=STATUS in it is set; the
+server ends when stdin does.
 """
 
 import base64
@@ -79,7 +80,10 @@ def main():
     ports = [listen(server, listener) for listener in listeners]
     server.start()
     report({"ports": ports})
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        name, equals, status = line.strip().rpartition("=")
+        if equals:
+            servicer.set(name, health_pb2.HealthCheckResponse.ServingStatus.Value(status))
         report({"echo": True})
     # Without waiting for handlers that still sleep.
     os._exit(0)
