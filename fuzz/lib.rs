@@ -43,6 +43,10 @@ mod pem;
 mod report;
 #[path = "../src/rpc.rs"]
 mod rpc;
+#[path = "../src/spiffe_id.rs"]
+mod spiffe_id;
+#[path = "../src/svid.rs"]
+mod svid;
 #[path = "../src/target.rs"]
 mod target;
 #[path = "../src/text.rs"]

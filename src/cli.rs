@@ -56,6 +56,7 @@ pub(crate) struct Arguments {
     pub(crate) tls_client_key: Option<Given>,
     pub(crate) tls_server_name: Option<Given>,
     pub(crate) spiffe: Option<Given>,
+    pub(crate) spiffe_id: Option<Given>,
     pub(crate) alts: Option<Given>,
     pub(crate) exit_codes: Option<Given>,
     pub(crate) output: Option<Given>,
@@ -151,6 +152,7 @@ fn arguments(matches: &mut ArgMatches) -> Result<Arguments, Failure> {
         tls_client_key: one("tls-client-key")?,
         tls_server_name: one("tls-server-name")?,
         spiffe: one("spiffe")?,
+        spiffe_id: one("spiffe-id")?,
         alts: one("alts")?,
         exit_codes: one("exit-codes")?,
         output: one("output")?,
@@ -282,7 +284,8 @@ const FLAGS: [(&str, &[Flag]); 4] = [
             flag("tls-client-key", One("FILE"), "Private key of the client certificate (PEM)"),
             flag("tls-server-name", One("NAME"), "Name to verify and to send, instead of the address's host"),
             flag("tls-no-verify", Boolean, "INSECURE: accept any certificate"),
-            flag("spiffe", Boolean, "mTLS with an identity from the SPIFFE Workload API (not supported yet)"),
+            flag("spiffe", Boolean, "mTLS with the X.509-SVID of the SPIFFE Workload API at SPIFFE_ENDPOINT_SOCKET"),
+            flag("spiffe-id", One("ID"), "The server's SPIFFE ID, or its trust domain [default: any with a bundle]"),
             flag("alts", Boolean, "Google ALTS (not supported yet)"),
         ],
     ),
@@ -334,6 +337,7 @@ Exit codes (-exit-codes)                         docker  detailed
   not connected: resolve, connect, TLS, HTTP/2        1         2
   connected, the RPC failed or timed out              1         3
   answered, but not SERVING                           1         4
+  no SVID from the Workload API                       1        20
 
 Flags may also be written with two dashes. Booleans take a value after \"=\" only: -tls=false. A flag wins over its
 variable, and the variable of a repeatable flag has one value on each line.

@@ -1,7 +1,7 @@
 //! From what the user said to what it means: every value read, every relation between flags settled. What cannot be
 //! meant cannot be built.
 
-use std::{path::PathBuf, slice, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, slice, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use http::uri::Authority;
@@ -13,6 +13,7 @@ use crate::{
     goflag::{format_duration, parse_bool, parse_duration},
     metadata::{self, MetadataFile, USER_AGENT},
     outcome::{ExitCodes, Failure, Kind},
+    spiffe_id::SpiffeId,
     target::{self, Endpoint, Target},
     text::shown,
 };
@@ -109,11 +110,25 @@ impl Question {
 /// How to speak TLS.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
-    pub(crate) trust: Trust,
-    /// The client's certificate chain and its key, as files.
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// The name to send, and to verify where certificates are verified.
+    pub(crate) credentials: Credentials,
+    /// The name to send, and to verify where certificates are verified by name.
     pub(crate) server_name: ServerName<'static>,
+}
+
+/// Where it comes from whom to believe, and who we are.
+#[derive(Debug, Clone)]
+pub(crate) enum Credentials {
+    Files(Files),
+    /// `-spiffe`: the Workload API. The server may have to be this one, or of this trust domain.
+    Workload(Option<SpiffeId>),
+}
+
+/// Credentials in files.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) trust: Trust,
+    /// The client's certificate chain and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which servers to believe.
@@ -216,7 +231,11 @@ impl Config {
         }
         lines.push(match &self.tls {
             None => "tls=false".to_owned(),
-            Some(Tls { trust, identity, server_name }) => {
+            Some(Tls { credentials: Credentials::Workload(expected), .. }) => {
+                let id = expected.as_ref().map_or_else(String::new, |id| format!(" spiffe-id={id}"));
+                format!("tls=true spiffe=true{id}")
+            }
+            Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name }) => {
                 let trust = match trust {
                     Trust::System => "ca-cert=the system's".to_owned(),
                     Trust::File(path) => format!("ca-cert={}", path.display()),
@@ -240,7 +259,7 @@ fn refuse_unsupported(arguments: &Arguments) -> Result<(), Failure> {
     if let [first, second, ..] = set[..] {
         return Err(exclude(first, second));
     }
-    match spiffe.or(alts) {
+    match alts {
         Some(given) => Err(Failure::new(Kind::Usage, format!("{} is not supported yet", given.name))),
         None => Ok(()),
     }
@@ -291,10 +310,15 @@ fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
         arguments.tls_client_key.as_ref(),
         arguments.tls_server_name.as_ref(),
     ];
+    let spiffe = chosen(arguments.spiffe.as_ref())?;
+    if let (None, Some(id)) = (spiffe, &arguments.spiffe_id) {
+        return Err(Failure::new(Kind::Usage, format!("{} needs -spiffe", id.name)));
+    }
     if !is_set(arguments.tls.as_ref())? {
-        return match refinements.into_iter().flatten().next() {
-            Some(given) => Err(Failure::new(Kind::Usage, format!("{} needs -tls", given.name))),
-            None => Ok(None),
+        return match (refinements.into_iter().flatten().next(), spiffe) {
+            (Some(given), _) => Err(Failure::new(Kind::Usage, format!("{} needs -tls", given.name))),
+            (None, Some(_)) => Ok(Some(spiffe_tls(arguments, target)?)),
+            (None, None) => Ok(None),
         };
     }
     let trust = match (no_verify, &arguments.tls_ca_cert) {
@@ -317,7 +341,18 @@ fn tls(arguments: &Arguments, target: &Target) -> Result<Option<Tls>, Failure> {
             Failure::new(Kind::Usage, format!("the address: {error}")).hint("give a name with -tls-server-name")
         })?,
     };
-    Ok(Some(Tls { trust, identity, server_name }))
+    Ok(Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name }))
+}
+
+fn spiffe_tls(arguments: &Arguments, target: &Target) -> Result<Tls, Failure> {
+    let expected = read(arguments.spiffe_id.as_ref(), |text| {
+        // A trust domain may be given by its bare name.
+        let id = if text.contains("://") { text.to_owned() } else { format!("spiffe://{text}") };
+        SpiffeId::parse(&id)
+    })?;
+    // It is sent, and not verified; what cannot be sent is not.
+    let server_name = server_name(target.server_name()).unwrap_or(ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()));
+    Ok(Tls { credentials: Credentials::Workload(expected), server_name })
 }
 
 /// A file's name. Its content in its place is a mistake that must not be repeated aloud.

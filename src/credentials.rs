@@ -1,4 +1,4 @@
-//! The files that TLS needs: trusted certificates, the client's certificate and key.
+//! What TLS needs: trusted certificates, the client's certificate and key, from files or from the Workload API.
 
 use std::{
     env, iter,
@@ -10,20 +10,29 @@ use rustls_pki_types::CertificateDer;
 use webpki::anchor_from_trusted_cert;
 
 use crate::{
-    config::{Tls, Trust},
+    config::{self, Config, Files, Tls, Trust},
     deadline::Deadline,
     file::{Reader, read_by},
+    journal::Journal,
     outcome::{Failure, Kind},
     pem::PemFile,
+    svid::Bundles,
     text::plain,
+    workload::{self, Svid, Workload},
 };
 
 /// What was read.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub(crate) trusted: Trusted,
-    /// The client's certificate chain, and its key.
-    pub(crate) identity: Option<(PemFile, PemFile)>,
+    pub(crate) identity: Option<Identity>,
+}
+
+/// The client's certificate chain, and its key.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    Files(PemFile, PemFile),
+    Svid(Svid),
 }
 
 /// Trusted certificates.
@@ -35,6 +44,8 @@ pub(crate) enum Trusted {
     File(PemFile),
     /// The system's.
     System(SystemRoots),
+    /// Those of SPIFFE trust domains.
+    Bundles(Bundles),
 }
 
 /// The system's trusted certificates. They are many, so that a bundle is not read further than to its first.
@@ -75,18 +86,32 @@ fn is_usable(certificate: &CertificateDer<'_>) -> bool {
     anchor_from_trusted_cert(certificate).is_ok()
 }
 
-/// Reads the files that the configuration names.
+/// Gets what the configuration names.
 ///
 /// # Errors
-/// `file-unreadable` for the user's files, `no-trust-anchors` for the system's.
-pub(crate) async fn read(tls: &Tls, deadline: Deadline) -> Result<Credentials, Failure> {
-    let tls = tls.clone();
-    read_by(deadline, move |reader| read_all(&tls, reader)).await
+/// `file-unreadable` for the user's files, `no-trust-anchors` for the system's, and those of the phase spiffe.
+pub(crate) async fn read(
+    config: &Config,
+    tls: &Tls,
+    deadline: Deadline,
+    journal: &Journal,
+) -> Result<Credentials, Failure> {
+    match &tls.credentials {
+        config::Credentials::Files(files) => {
+            let files = files.clone();
+            read_by(deadline, move |reader| read_all(&files, reader)).await
+        }
+        config::Credentials::Workload(expected) => {
+            let Workload { svid, bundles } = workload::fetch(config, deadline, journal).await?;
+            let bundles = Bundles { by_domain: bundles, expected: expected.clone() };
+            Ok(Credentials { trusted: Trusted::Bundles(bundles), identity: Some(Identity::Svid(svid)) })
+        }
+    }
 }
 
-fn read_all(tls: &Tls, reader: &Reader) -> Result<Credentials, Failure> {
+fn read_all(files: &Files, reader: &Reader) -> Result<Credentials, Failure> {
     let read = |flag: &str, path: &Path| PemFile::read(reader, flag, path);
-    let trusted = match &tls.trust {
+    let trusted = match &files.trust {
         Trust::Anyone => Trusted::Anyone,
         Trust::File(path) => Trusted::File(read("-tls-ca-cert", path)?),
         Trust::System => {
@@ -94,8 +119,10 @@ fn read_all(tls: &Tls, reader: &Reader) -> Result<Credentials, Failure> {
             read_system(read)?
         }
     };
-    let identity = match &tls.identity {
-        Some((certificate, key)) => Some((read("-tls-client-cert", certificate)?, read("-tls-client-key", key)?)),
+    let identity = match &files.identity {
+        Some((certificate, key)) => {
+            Some(Identity::Files(read("-tls-client-cert", certificate)?, read("-tls-client-key", key)?))
+        }
         None => None,
     };
     Ok(Credentials { trusted, identity })

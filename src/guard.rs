@@ -33,6 +33,8 @@ use crate::{
 pub(crate) const MAX_MESSAGE: usize = 4096;
 /// The largest list of services and their statuses.
 pub(crate) const MAX_LIST: usize = 1 << 20;
+/// The largest answer of the Workload API: as gRPC's libraries have it.
+pub(crate) const MAX_SVIDS: usize = 4 << 20;
 /// Compressed flag and length (PROTOCOL-HTTP2.md, Length-Prefixed-Message).
 const PREFIX: usize = 5;
 /// How much of a server's text is repeated.

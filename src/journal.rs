@@ -10,11 +10,12 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::{aside::Aside, outcome::Phase};
+use crate::{aside::Aside, outcome::Phase, spiffe_id::SpiffeId, svid};
 
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Timings {
+    pub(crate) spiffe: Option<Duration>,
     pub(crate) resolve: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) tls: Option<Duration>,
@@ -27,8 +28,17 @@ pub(crate) struct Timings {
 pub(crate) struct Session {
     pub(crate) version: String,
     pub(crate) cipher: String,
-    pub(crate) server_name: String,
+    /// The name that was asked for; nothing where the server is known by its SPIFFE ID.
+    pub(crate) server_name: Option<String>,
     pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+impl Session {
+    /// The server's SPIFFE ID, where it goes by that.
+    pub(crate) fn spiffe_id(&self) -> Option<SpiffeId> {
+        let certificate = self.certificate.as_ref().filter(|_| self.server_name.is_none());
+        certificate.and_then(|certificate| svid::id_of(certificate).ok())
+    }
 }
 
 /// The last attempt's record.
@@ -82,9 +92,10 @@ impl Journal {
         self.record.borrow().clone()
     }
 
-    /// Begins an attempt: what the one before recorded is no longer so.
+    /// Begins an attempt to connect: what the one before recorded is no longer so.
     pub(crate) fn begin_attempt(&self) {
-        *self.record.borrow_mut() = Record::new();
+        let spiffe = self.record.borrow().timings.spiffe;
+        *self.record.borrow_mut() = Record { timings: Timings { spiffe, ..Timings::default() }, ..Record::new() };
     }
 
     /// Begins a phase; its time runs from here.
@@ -98,6 +109,7 @@ impl Journal {
         let took = begun.elapsed();
         let timings = &mut self.record.borrow_mut().timings;
         match phase {
+            Phase::Spiffe => timings.spiffe = Some(took),
             Phase::Resolve => timings.resolve = Some(took),
             Phase::Connect => timings.connect = Some(took),
             Phase::Tls => timings.tls = Some(took),

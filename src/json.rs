@@ -93,6 +93,8 @@ impl fmt::Display for Line<'_> {
 #[derive(Serialize)]
 struct Milliseconds {
     #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resolve: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect: Option<f64>,
@@ -106,7 +108,7 @@ struct Milliseconds {
 
 impl Milliseconds {
     fn has_any(&self) -> bool {
-        [self.resolve, self.connect, self.tls, self.http2, self.rpc].iter().any(Option::is_some)
+        [self.spiffe, self.resolve, self.connect, self.tls, self.http2, self.rpc].iter().any(Option::is_some)
     }
 }
 
@@ -115,6 +117,7 @@ impl From<Timings> for Milliseconds {
         // Whole microseconds, so that no digit is noise.
         let milliseconds = |took: Option<Duration>| Some(f64::from(u32::try_from(took?.as_micros()).ok()?) / 1000.0);
         Self {
+            spiffe: milliseconds(timings.spiffe),
             resolve: milliseconds(timings.resolve),
             connect: milliseconds(timings.connect),
             tls: milliseconds(timings.tls),
@@ -128,7 +131,10 @@ impl From<Timings> for Milliseconds {
 struct TlsLine<'a> {
     version: &'a str,
     cipher: &'a str,
-    server_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_after: Option<String>,
 }
@@ -138,7 +144,8 @@ impl<'a> From<&'a Session> for TlsLine<'a> {
         Self {
             version: &session.version,
             cipher: &session.cipher,
-            server_name: &session.server_name,
+            server_name: session.server_name.as_deref(),
+            spiffe_id: session.spiffe_id().map(|id| id.to_string()),
             not_after: session
                 .certificate
                 .as_ref()

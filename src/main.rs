@@ -28,6 +28,8 @@ mod properties;
 mod report;
 mod rpc;
 mod signals;
+mod spiffe_id;
+mod svid;
 mod target;
 mod text;
 mod ticker;
@@ -36,6 +38,7 @@ mod trust;
 mod wait;
 mod watch;
 mod wire;
+mod workload;
 
 use std::{env, mem, process::ExitCode, rc::Rc, time::Duration};
 

@@ -12,6 +12,8 @@ use crate::journal::Record;
 pub(crate) enum Phase {
     /// Arguments, environment, files.
     Usage,
+    /// Our identity from the SPIFFE Workload API.
+    Spiffe,
     /// From a name to addresses.
     Resolve,
     /// TCP or unix socket.
@@ -31,6 +33,7 @@ impl Phase {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::Spiffe => "spiffe",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Tls => "tls",
@@ -56,6 +59,7 @@ impl ExitCodes {
         match (self, failed) {
             (_, None) => 0,
             (Self::Docker, Some(_)) | (Self::Detailed, Some(Phase::Usage)) => 1,
+            (Self::Detailed, Some(Phase::Spiffe)) => 20,
             (Self::Detailed, Some(Phase::Resolve | Phase::Connect | Phase::Tls | Phase::Http2)) => 2,
             (Self::Detailed, Some(Phase::Rpc)) => 3,
             (Self::Detailed, Some(Phase::Health)) => 4,
@@ -73,6 +77,14 @@ pub(crate) enum Kind {
     KeyEncrypted,
     KeyMismatch,
     NoTrustAnchors,
+    WorkloadApiAddress,
+    WorkloadApiUnreachable,
+    WorkloadApiTimeout,
+    WorkloadApiDenied,
+    WorkloadApiFailed,
+    NoSvid,
+    SvidInvalid,
+    NoTrustBundle,
     NameNotFound,
     ResolveFailed,
     ResolveTimeout,
@@ -136,7 +148,13 @@ impl Kind {
     /// itself that it is not ready. What it is, it stays; and so does what the user gave.
     pub(crate) fn can_pass(self) -> bool {
         match self {
-            Self::NameNotFound
+            Self::WorkloadApiUnreachable
+            | Self::WorkloadApiTimeout
+            | Self::WorkloadApiDenied
+            | Self::WorkloadApiFailed
+            | Self::NoSvid
+            | Self::NoTrustBundle
+            | Self::NameNotFound
             | Self::ResolveFailed
             | Self::ResolveTimeout
             | Self::ConnectionRefused
@@ -168,6 +186,8 @@ impl Kind {
             | Self::KeyEncrypted
             | Self::KeyMismatch
             | Self::NoTrustAnchors
+            | Self::WorkloadApiAddress
+            | Self::SvidInvalid
             | Self::NotASocket
             | Self::PermissionDenied
             | Self::TlsPlaintextServer
@@ -200,6 +220,14 @@ impl Kind {
             Self::KeyEncrypted => (Phase::Usage, "key-encrypted"),
             Self::KeyMismatch => (Phase::Usage, "key-mismatch"),
             Self::NoTrustAnchors => (Phase::Usage, "no-trust-anchors"),
+            Self::WorkloadApiAddress => (Phase::Spiffe, "workload-api-address"),
+            Self::WorkloadApiUnreachable => (Phase::Spiffe, "workload-api-unreachable"),
+            Self::WorkloadApiTimeout => (Phase::Spiffe, "workload-api-timeout"),
+            Self::WorkloadApiDenied => (Phase::Spiffe, "workload-api-denied"),
+            Self::WorkloadApiFailed => (Phase::Spiffe, "workload-api-failed"),
+            Self::NoSvid => (Phase::Spiffe, "no-svid"),
+            Self::SvidInvalid => (Phase::Spiffe, "svid-invalid"),
+            Self::NoTrustBundle => (Phase::Spiffe, "no-trust-bundle"),
             Self::NameNotFound => (Phase::Resolve, "name-not-found"),
             Self::ResolveFailed => (Phase::Resolve, "resolve-failed"),
             Self::ResolveTimeout => (Phase::Resolve, "resolve-timeout"),

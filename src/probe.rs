@@ -43,10 +43,10 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// # Errors
-    /// Those of the usage phase.
+    /// Those of the phases usage and spiffe.
     pub(crate) async fn load(config: &Config, deadline: Deadline, journal: &Journal) -> Result<Self, Failure> {
         let tls = match &config.tls {
-            Some(tls) => Some(tls::Client::load(tls, deadline, journal).await?),
+            Some(tls) => Some(tls::Client::load(config, tls, deadline, journal).await?),
             None => None,
         };
         let metadata = metadata::complete(&config.metadata, &config.metadata_files, deadline).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn explain(config: &Config, failure: &mut Failure) {
 }
 
 /// Connects; where the user chose the time for it, again until it is over while the server may be about to come up.
-async fn connect_patiently(
+pub(crate) async fn connect_patiently(
     config: &Config,
     tls: Option<&tls::Client>,
     deadline: Deadline,

@@ -19,16 +19,18 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     certificate::{Description, date_time, describe, is_for_key, span},
-    config::{Config, Tls},
+    config::{self, Config, Tls},
     connect::{Stream, connect},
     credentials::{self, Trusted},
     deadline::Deadline,
     journal::{Journal, Session},
     outcome::{Failure, Kind, Phase, Retry},
     pem::PemFile,
+    svid::NotAccepted,
     text::{plain, snake_case},
     trust::{Verifier, WrongSigner},
     wire::{End, Opening, Watched, Witness},
+    workload::Svid,
 };
 
 /// A certificate with less than these seconds left, 14 days, is pointed out.
@@ -45,30 +47,41 @@ pub(crate) struct Client {
     identity: Arc<Identity>,
     /// What the trusted certificates come from, for messages.
     trust: &'static str,
+    /// Whether servers are known by their SPIFFE IDs, not by names.
+    goes_by_spiffe_id: bool,
 }
 
 impl Client {
-    /// Loads the files that the configuration names.
+    /// Loads the files that the configuration names, or what the Workload API has.
     ///
     /// # Errors
-    /// Those of the usage phase: files that cannot be read or used.
-    pub(crate) async fn load(tls: &Tls, deadline: Deadline, journal: &Journal) -> Result<Self, Failure> {
+    /// Those of the usage phase, for files that cannot be read or used, and those of the phase spiffe.
+    pub(crate) async fn load(
+        config: &Config,
+        tls: &Tls,
+        deadline: Deadline,
+        journal: &Journal,
+    ) -> Result<Self, Failure> {
         let provider = Arc::new(provider());
-        let credentials = credentials::read(tls, deadline).await?;
+        let credentials = credentials::read(config, tls, deadline, journal).await?;
         let trust = match credentials.trusted {
             Trusted::Anyone => "nothing",
             Trusted::File(_) => "-tls-ca-cert",
             Trusted::System(_) => "the system",
+            Trusted::Bundles(_) => "the bundle of its trust domain",
         };
         let verifier = Arc::new(Verifier::new(credentials.trusted, &provider, journal)?);
-        let key = match &credentials.identity {
-            Some((certificate, key)) => Some(Arc::new(certified_key(certificate, key, &provider)?)),
+        let key = match credentials.identity {
+            Some(credentials::Identity::Files(certificate, key)) => Some(certified_key(&certificate, &key, &provider)?),
+            Some(credentials::Identity::Svid(svid)) => Some(svid_key(svid, &provider)?),
             None => None,
         };
+        let key = key.map(Arc::new);
         let identity = Arc::new(Identity { key, asked: AtomicBool::new(false) });
         let config = client_config(&provider, Arc::clone(&verifier) as _, Arc::clone(&identity));
+        let goes_by_spiffe_id = matches!(tls.credentials, config::Credentials::Workload(_));
         let server_name = tls.server_name.clone();
-        Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust })
+        Ok(Self { config: Arc::new(config), server_name, verifier, identity, trust, goes_by_spiffe_id })
     }
 
     /// The same for another connection at the same time: what one handshake leaves behind is not the other's.
@@ -76,7 +89,14 @@ impl Client {
         let verifier = Arc::new(self.verifier.another());
         let identity = Arc::new(Identity { key: self.identity.key.clone(), asked: AtomicBool::new(false) });
         let config = client_config(&Arc::new(provider()), Arc::clone(&verifier) as _, Arc::clone(&identity));
-        Self { config: Arc::new(config), server_name: self.server_name.clone(), verifier, identity, trust: self.trust }
+        Self {
+            config: Arc::new(config),
+            server_name: self.server_name.clone(),
+            verifier,
+            identity,
+            trust: self.trust,
+            goes_by_spiffe_id: self.goes_by_spiffe_id,
+        }
     }
 
     /// Shakes hands over `stream`, for HTTP/2.
@@ -207,6 +227,9 @@ impl Client {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
             }
+            CertificateError::Other(OtherError(error)) if let Some(refusal) = error.downcast_ref::<NotAccepted>() => {
+                failed(refusal.kind, &refusal.cause)
+            }
             CertificateError::Other(OtherError(error)) if error.is::<WrongSigner>() => {
                 let cause = match self.verifier.chain().as_slice() {
                     [Description { issuer, .. }] => {
@@ -330,7 +353,7 @@ impl Client {
         Session {
             version: version.replace("TLSv1_", "TLSv1."),
             cipher: cipher.unwrap_or_default().replace("TLS13_", "TLS_"),
-            server_name: self.server_name.to_str().into_owned(),
+            server_name: Some(self.server_name.to_str().into_owned()).filter(|_| !self.goes_by_spiffe_id),
             certificate: certificate.map(|certificate| certificate.clone().into_owned()),
         }
     }
@@ -513,6 +536,20 @@ fn certified_key(
             let message = format!("{} holds a certificate that cannot be read", certificate.name());
             Err(Failure::new(Kind::CertificateInvalid, message))
         }
+    }
+}
+
+fn svid_key(Svid { id, chain, key }: Svid, provider: &CryptoProvider) -> Result<CertifiedKey, Failure> {
+    let invalid = |cause: &str| {
+        Failure::new(Kind::SvidInvalid, format!("our X.509-SVID {id} from the Workload API cannot be used: {cause}"))
+    };
+    let signer = provider.key_provider.load_private_key(key);
+    let signer = signer.map_err(|_| invalid("its key is broken or of a kind that is not supported"))?;
+    let is_its_key = signer.public_key().map(|key| is_for_key(&chain[0], &key));
+    match is_its_key {
+        None | Some(Some(true)) => Ok(CertifiedKey::new(chain, signer)),
+        Some(Some(false)) => Err(invalid("its key is not that of its certificate")),
+        Some(None) => Err(invalid("its certificate cannot be read")),
     }
 }
 

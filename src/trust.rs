@@ -10,7 +10,7 @@ use rustls::{
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
@@ -24,6 +24,7 @@ use crate::{
     journal::Journal,
     outcome::{Failure, Kind, Phase},
     pem::PemFile,
+    svid::Bundles,
 };
 
 /// Verifies servers, and keeps the certificates that the last one presented, for messages.
@@ -49,9 +50,12 @@ impl Verifier {
                 if journal.is_verbose() {
                     note_broken(journal, roots.broken());
                 }
-                Ok(Self { judge: Arc::new(SystemJudge { roots, provider: Arc::clone(provider) }), ..Self::anyone() })
+                Ok(Self { judge: Arc::new(Judge { judge: roots, provider: Arc::clone(provider) }), ..Self::anyone() })
             }
             Trusted::File(file) => Self::by_file(&file, provider, journal),
+            Trusted::Bundles(bundles) => {
+                Ok(Self { judge: Arc::new(Judge { judge: bundles, provider: Arc::clone(provider) }), ..Self::anyone() })
+            }
         }
     }
 
@@ -204,31 +208,72 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Judges by the system's trusted certificates, of which it reads only those that the server's name.
+/// Judges chains of certificates in a way of its own, and signatures as everybody does.
 #[derive(Debug)]
-struct SystemJudge {
-    roots: SystemRoots,
+struct Judge<J> {
+    judge: J,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for SystemJudge {
+/// What is to be believed of a chain of certificates.
+trait JudgeChains: fmt::Debug + Send + Sync {
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), rustls::Error>;
+}
+
+/// By the system's trusted certificates, of which it reads only those that the server's name.
+impl JudgeChains for SystemRoots {
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), rustls::Error> {
+        let chain: Vec<EndEntityCert<'_>> =
+            iter::once(end_entity).chain(intermediates).filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+        let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.of(&issuers));
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
+        verify_server_name(&certificate, server_name)
+    }
+}
+
+/// By SPIFFE IDs, whatever the name.
+impl JudgeChains for Bundles {
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), rustls::Error> {
+        self.verify(end_entity, intermediates, now, &provider.signature_verification_algorithms)
+    }
+}
+
+impl<J: JudgeChains> ServerCertVerifier for Judge<J> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain: Vec<EndEntityCert<'_>> =
-            iter::once(end_entity).chain(intermediates).filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
-        let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(self.roots.of(&issuers));
-        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider))
-            .build()
-            .map_err(|_| CertificateError::UnknownIssuer)?
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        self.judge.judge(end_entity, intermediates, server_name, now, &self.provider)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -1,0 +1,217 @@
+//! The SPIFFE Workload API (`SPIFFE_Workload_API.md`): our X.509-SVID, and the bundles of the trust domains to believe.
+
+use std::{collections::BTreeMap, env, error::Error};
+
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tonic::{
+    Code, IntoRequest, Status,
+    client::Grpc,
+    metadata::{AsciiMetadataValue, MetadataMap},
+};
+use tonic_prost::ProstCodec;
+use x509_cert::der::{Reader, SliceReader};
+
+use crate::{
+    certificate::{date_time, describe},
+    config::{Config, Question},
+    deadline::Deadline,
+    guard::{Answers, Guard, MAX_SVIDS},
+    http2::Connection,
+    journal::Journal,
+    outcome::{Failure, Kind, Phase},
+    probe::connect_patiently,
+    spiffe_id::{SpiffeId, TrustDomain},
+    target::{self, Endpoint, Host, Target},
+    text::shown,
+};
+
+/// The variable that says where the Workload API is (`SPIFFE_Workload_Endpoint.md`, section 4).
+const ENDPOINT: &str = "SPIFFE_ENDPOINT_SOCKET";
+/// Requests without it are refused, so that nobody is made to send one (section 2 there).
+const SECURITY_HEADER: &str = "workload.spiffe.io";
+const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
+
+/// What a workload is given to show who it is, and to tell who others are.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) svid: Svid,
+    /// The trusted certificates of each trust domain: our own, and those it is federated with.
+    pub(crate) bundles: BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>,
+}
+
+/// Our X.509-SVID.
+#[derive(Debug)]
+pub(crate) struct Svid {
+    pub(crate) id: SpiffeId,
+    /// Its certificate, and those between it and its trust domain's.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+// The messages, as workload.proto has them.
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct X509SvidRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct X509SvidResponse {
+    #[prost(message, repeated, tag = "1")]
+    svids: Vec<X509Svid>,
+    #[prost(btree_map = "string, bytes", tag = "3")]
+    federated_bundles: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct X509Svid {
+    #[prost(string, tag = "1")]
+    spiffe_id: String,
+    /// The certificate and those between it and its bundle, one after another in DER.
+    #[prost(bytes = "vec", tag = "2")]
+    chain: Vec<u8>,
+    /// PKCS#8, in DER.
+    #[prost(bytes = "vec", tag = "3")]
+    key: Vec<u8>,
+    /// The certificates of its trust domain, one after another in DER.
+    #[prost(bytes = "vec", tag = "4")]
+    bundle: Vec<u8>,
+}
+
+/// Asks the Workload API for our identity.
+///
+/// # Errors
+/// Those of the phase spiffe.
+pub(crate) async fn fetch(config: &Config, deadline: Deadline, journal: &Journal) -> Result<Workload, Failure> {
+    let begun = journal.begin(Phase::Spiffe);
+    let agent = agent(config)?;
+    let what = format!("the SPIFFE Workload API at {}", agent.address);
+    // Its steps are not those of the probe.
+    let connection = connect_patiently(&agent, None, deadline, &Journal::new(None)).await.map_err(|failure| {
+        let unreachable = Failure::new(Kind::WorkloadApiUnreachable, format!("no SVID from {what}: {failure}"));
+        unreachable.hint("is the agent running, and the directory of its socket mounted here?")
+    })?;
+    let response = deadline.bound(ask(&connection)).await;
+    connection.close().await;
+    let response = match response {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => return Err(refused(&what, &status)),
+        Err(_) => {
+            let message = format!("no SVID from {what}: it has not answered within {}", deadline.limit());
+            return Err(Failure::new(Kind::WorkloadApiTimeout, message));
+        }
+    };
+    let workload = workload(&what, response)?;
+    journal.end(Phase::Spiffe, begun, || {
+        let domains: Vec<String> = workload.bundles.keys().map(ToString::to_string).collect();
+        let until = describe(&workload.svid.chain[0]).map(|certificate| date_time(certificate.not_after));
+        format!("we are {} until {}, trust domains {}", workload.svid.id, until.unwrap_or_default(), domains.join(", "))
+    });
+    Ok(workload)
+}
+
+/// How to reach the Workload API: as the probe reaches its target, but where the variable says and in plaintext.
+fn agent(config: &Config) -> Result<Config, Failure> {
+    let unusable = |message: String| {
+        Failure::new(Kind::WorkloadApiAddress, message)
+            .hint("it says where the agent's socket is mounted, as in unix:///run/spire/sockets/agent.sock")
+    };
+    let Some(text) = env::var_os(ENDPOINT).filter(|text| !text.is_empty()) else {
+        return Err(unusable(format!("{ENDPOINT} is not set, and -spiffe needs it")));
+    };
+    let text = text.into_string().map_err(|_| unusable(format!("{ENDPOINT} is not UTF-8")))?;
+    let target = endpoint(&text).map_err(|cause| unusable(format!("{ENDPOINT} \"{}\": {cause}", shown(&text))))?;
+    Ok(Config {
+        address: text,
+        target,
+        authority: Authority::from_static("localhost"),
+        question: Question::Check(Vec::new()),
+        tls: None,
+        ..config.clone()
+    })
+}
+
+/// `unix:///path` or `tcp://ip:port`.
+fn endpoint(text: &str) -> anyhow::Result<Target> {
+    const FORMS: &str = "write unix:///path or tcp://ip:port";
+    if text.starts_with("unix:///") {
+        return target::parse(text);
+    }
+    let tcp = text.strip_prefix("tcp://").ok_or_else(|| anyhow::anyhow!(FORMS))?;
+    let target = target::parse(tcp)?;
+    anyhow::ensure!(matches!(target.endpoint, Endpoint::Tcp(Host::Ip(_), _)), FORMS);
+    Ok(target)
+}
+
+async fn ask(connection: &Connection) -> Result<X509SvidResponse, Status> {
+    let guard = Guard { requests: connection.requests.clone(), gzip: false, answers: Answers::Many };
+    let origin = Uri::from_static("http://localhost");
+    let mut client = Grpc::with_origin(guard, origin).max_decoding_message_size(MAX_SVIDS);
+    let mut request = X509SvidRequest {}.into_request();
+    let mut metadata = MetadataMap::new();
+    metadata.insert(SECURITY_HEADER, AsciiMetadataValue::from_static("true"));
+    *request.metadata_mut() = metadata;
+    let codec = ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
+    let responses = client.server_streaming(request, PathAndQuery::from_static(PATH), codec).await?;
+    // The first is what holds now; others follow when that changes.
+    responses.into_inner().message().await.map(Option::unwrap_or_default)
+}
+
+/// The failure of a request that the Workload API did not answer with SVIDs.
+fn refused(what: &str, status: &Status) -> Failure {
+    let told = status.source().and_then(|source| source.downcast_ref::<Failure>());
+    let cause = told.map_or_else(|| status.message(), |failure| &failure.message);
+    let code = told.and_then(|failure| failure.grpc_code);
+    let message = format!("no SVID from {what}: {cause}");
+    let failure = match code {
+        Some(Code::PermissionDenied) => Failure::new(Kind::WorkloadApiDenied, message)
+            .hint("no registration entry is for this process; with SPIRE: spire-server entry show"),
+        _ => Failure::new(Kind::WorkloadApiFailed, message),
+    };
+    code.map_or(failure.clone(), |code| failure.code(code))
+}
+
+/// The first identity in an answer, which is the default, and all bundles.
+fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidResponse) -> Result<Workload, Failure> {
+    let invalid =
+        |cause: &str| Failure::new(Kind::SvidInvalid, format!("the answer of {what} cannot be used: {cause}"));
+    let certificates = |whose: &str, der: &[u8]| {
+        split(der).ok_or_else(|| invalid(&format!("the certificates of {whose} are not DER")))
+    };
+    let domain =
+        |name: &str| TrustDomain::parse(name).map_err(|error| invalid(&format!("\"{}\": {error}", shown(name))));
+    let Some(svid) = svids.into_iter().next() else {
+        return Err(Failure::new(Kind::NoSvid, format!("no SVID from {what}: it has none for this process"))
+            .hint("no registration entry is for this process; with SPIRE: spire-server entry show"));
+    };
+    let id = SpiffeId::parse(&svid.spiffe_id)
+        .map_err(|error| invalid(&format!("\"{}\" is no SPIFFE ID: {error}", shown(&svid.spiffe_id))))?;
+    let chain = certificates(&svid.spiffe_id, &svid.chain)?;
+    if chain.is_empty() {
+        return Err(invalid(&format!("{id} has no certificate")));
+    }
+    let mut bundles = BTreeMap::new();
+    for (name, der) in &federated_bundles {
+        bundles.insert(domain(name)?, certificates(name, der)?);
+    }
+    let own = certificates(&id.trust_domain.to_string(), &svid.bundle)?;
+    if own.is_empty() {
+        let message = format!("{what} gave no certificate to believe for the trust domain {}", id.trust_domain);
+        return Err(Failure::new(Kind::NoTrustBundle, message));
+    }
+    bundles.insert(id.trust_domain.clone(), own);
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key));
+    Ok(Workload { svid: Svid { id, chain, key }, bundles })
+}
+
+/// Certificates that stand one after another.
+fn split(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let mut certificates = Vec::new();
+    while !reader.is_finished() {
+        certificates.push(reader.tlv_bytes().ok()?.to_vec().into());
+    }
+    Some(certificates)
+}
