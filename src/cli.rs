@@ -218,7 +218,7 @@ struct Flag {
     help: &'static str,
 }
 
-/// What a flag takes, and how `-help` calls it.
+/// What a flag takes, and how `-help` calls it: `FILE`, or all that it may be, as `text|json`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
@@ -289,8 +289,8 @@ const FLAGS: [(&str, &[Flag]); 4] = [
     (
         "Output",
         &[
-            flag("exit-codes", One("SET"), "docker: 0 or 1; detailed: one for each layer [default: docker]"),
-            flag("output", One("FORMAT"), "text or json [default: text]"),
+            flag("exit-codes", One("docker|detailed"), "0 or 1, or one for each layer that can fail [default: docker]"),
+            flag("output", One("text|json"), "In words or as JSON [default: text]"),
             flag("q", Boolean, "Print nothing when healthy"),
             flag("v", Boolean, "Print the options, then each phase with its time"),
             flag("version", Boolean, "Print the version"),
