@@ -7,6 +7,8 @@ use clap::{
     Arg, ArgAction, ArgMatches, Command,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+#[cfg(test)]
+use clap::{ValueHint, builder::PossibleValuesParser};
 
 use crate::{
     goflag,
@@ -16,6 +18,27 @@ use crate::{
 
 /// The variable of a flag is this and the flag's name in upper snake case.
 const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
+
+/// What the program does, in a sentence.
+pub(crate) const ABOUT: &str =
+    "Asks a gRPC server whether it is healthy (grpc.health.v1.Health/Check), and says why when it is not.";
+
+/// The exit codes, under the flag that chooses among them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes (-exit-codes)                         docker  detailed
+  every asked service is SERVING                      0         0
+  bad arguments, unreadable or unusable files         1         1
+  not connected: resolve, connect, TLS, HTTP/2        1         2
+  connected, the RPC failed or timed out              1         3
+  answered, but not SERVING                           1         4
+  no SVID from the Workload API                       1        20
+";
+
+/// What holds for all flags.
+pub(crate) const NOTES: &str = "\
+Flags may also be written with two dashes. Booleans take a value after \"=\" only: -tls=false. A flag wins over its
+variable, and the variable of a repeatable flag has one value on each line.
+";
 
 /// What the command line asks for.
 pub(crate) enum Request {
@@ -220,7 +243,7 @@ struct Flag {
     help: &'static str,
 }
 
-/// What a flag takes, and how `-help` calls it.
+/// What a flag takes, and how `-help` calls it: `FILE`, or all that it may be, as `text|json`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
@@ -292,8 +315,8 @@ const FLAGS: [(&str, &[Flag]); 4] = [
     (
         "Output",
         &[
-            flag("exit-codes", One("SET"), "docker: 0 or 1; detailed: one for each layer [default: docker]"),
-            flag("output", One("FORMAT"), "text or json [default: text]"),
+            flag("exit-codes", One("docker|detailed"), "0 or 1, or one for each layer that can fail [default: docker]"),
+            flag("output", One("text|json"), "In words or as JSON [default: text]"),
             flag("q", Boolean, "Print nothing when healthy"),
             flag("v", Boolean, "Print the options, then each phase with its time"),
             flag("version", Boolean, "Print the version"),
@@ -323,26 +346,27 @@ fn command() -> Command {
         .args(FLAGS.iter().flat_map(|(_, flags)| *flags).map(argument))
 }
 
+/// The same with all that `-help` tells of the flags, for the man page and the completions.
+#[cfg(test)]
+pub(crate) fn told_command() -> Command {
+    let flags = FLAGS.iter().flat_map(|(heading, flags)| flags.iter().map(move |flag| (heading, flag)));
+    flags.fold(command(), |command, (heading, Flag { name, takes, help })| {
+        command.mut_arg(name, |argument| {
+            let argument = argument.help_heading(*heading).help(*help);
+            let (One(value) | Many(value)) = takes else { return argument };
+            let argument = argument.value_name(value);
+            match *value {
+                "FILE" => argument.value_hint(ValueHint::FilePath),
+                value if value.contains('|') => argument.value_parser(PossibleValuesParser::new(value.split('|'))),
+                _ => argument,
+            }
+        })
+    })
+}
+
 /// The text of `-help`, with flags in the form that people write, and their variables.
 fn help() -> String {
-    const INTRODUCTION: &str = "\
-Asks a gRPC server whether it is healthy (grpc.health.v1.Health/Check), and says why when it is not.
-
-Usage: grpc_health_probe [FLAGS] HOST:PORT
-";
-    const EXIT_CODES: &str = "
-Exit codes (-exit-codes)                         docker  detailed
-  every asked service is SERVING                      0         0
-  bad arguments, unreadable or unusable files         1         1
-  not connected: resolve, connect, TLS, HTTP/2        1         2
-  connected, the RPC failed or timed out              1         3
-  answered, but not SERVING                           1         4
-  no SVID from the Workload API                       1        20
-
-Flags may also be written with two dashes. Booleans take a value after \"=\" only: -tls=false. A flag wins over its
-variable, and the variable of a repeatable flag has one value on each line.
-";
-    let mut text = INTRODUCTION.to_owned();
+    let mut text = format!("{ABOUT}\n\nUsage: grpc_health_probe [FLAGS] HOST:PORT\n");
     for (heading, flags) in FLAGS {
         text += &format!("\n{heading}:\n");
         for Flag { name, takes, help } in flags {
@@ -350,10 +374,15 @@ variable, and the variable of a repeatable flag has one value on each line.
                 Nothing | Boolean => format!("-{name}"),
                 One(value) | Many(value) => format!("-{name} {value}"),
             };
-            let variable = if matches!(*name, "help" | "version") { String::new() } else { variable(name) };
+            let variable = told_variable(name).unwrap_or_default();
             text += format!("  {usage:<32}{variable}").trim_end();
             text += &format!("\n      {help}\n");
         }
     }
-    text + EXIT_CODES
+    text + &format!("\n{EXIT_CODES}\n{NOTES}")
+}
+
+/// The variable of a flag, as far as it is of use.
+pub(crate) fn told_variable(flag: &str) -> Option<String> {
+    (!matches!(flag, "help" | "version")).then(|| variable(flag))
 }

@@ -61,7 +61,7 @@ fn glue(flag: &str, command: &Command, words: &mut Peekable<impl Iterator<Item =
 }
 
 /// A boolean flag may take a value but needs none; every other one that takes a value needs it.
-fn needs_value(flag: &Arg) -> bool {
+pub(crate) fn needs_value(flag: &Arg) -> bool {
     flag.get_action().takes_values() && flag.get_num_args().is_none_or(|count| count.min_values() > 0)
 }
 

@@ -18,6 +18,8 @@ mod http2;
 mod journal;
 mod json;
 mod list;
+#[cfg(test)]
+mod manual;
 mod metadata;
 mod outcome;
 mod output;

@@ -11,6 +11,7 @@ mod files;
 mod headers;
 mod health;
 mod list;
+mod manual;
 mod network;
 mod output;
 mod peers;
