@@ -39,6 +39,8 @@ mod outcome;
 mod output;
 #[path = "../src/pem.rs"]
 mod pem;
+#[path = "../src/probe.rs"]
+mod probe;
 #[path = "../src/report.rs"]
 mod report;
 #[path = "../src/rpc.rs"]
@@ -57,6 +59,8 @@ mod tls;
 mod trust;
 #[path = "../src/wire.rs"]
 mod wire;
+#[path = "../src/workload.rs"]
+mod workload;
 
 #[path = "../src/properties.rs"]
 pub mod properties;

@@ -56,13 +56,15 @@ async fn probe_each(config: &Config, start: Instant, overall: Option<Deadline>, 
                 Ok(_turn) => ask(&config, &prepared, deadline, overall, &journal).await,
                 Err(_) => Err(untried(&config, deadline)),
             };
+            journal.end_attempt();
             Probed { address: Some(address), verdicts, record: Some(journal.record()), took: begun.elapsed() }
         }
     });
     all(probes.collect()).await
 }
 
-fn untried(config: &Config, deadline: Deadline) -> Failure {
+/// The failure of an address that there was no time for.
+pub(crate) fn untried(config: &Config, deadline: Deadline) -> Failure {
     let message =
         format!("connecting to {} timed out after {}: its turn did not come", config.address, deadline.limit());
     Failure::new(Kind::ConnectTimeout, message)

@@ -29,15 +29,19 @@ pub(crate) struct Aside {
     /// What has been waited for last.
     cause: RefCell<String>,
     is_quiet: bool,
+    /// How many bytes there is room for.
+    room: usize,
 }
 
 impl Aside {
-    pub(crate) fn new(style: Style) -> Self {
+    /// With `is_endless`, as a watch is, there is room for everything.
+    pub(crate) fn new(style: Style, is_endless: bool) -> Self {
         Self {
             printed: Cell::new(0),
             has_live_line: Cell::new(false),
             cause: RefCell::default(),
             is_quiet: style.quiet,
+            room: if is_endless { usize::MAX } else { MAX_ASIDE },
         }
     }
 
@@ -77,7 +81,7 @@ impl Aside {
     fn line(&self, line: &str) {
         self.end_live_line();
         let printed = self.printed.get() + line.len() + 1;
-        if printed <= MAX_ASIDE || is_terminal(Stream::Diagnosis) {
+        if printed <= self.room || is_terminal(Stream::Diagnosis) {
             self.printed.set(printed);
             write(Stream::Diagnosis, &format!("{line}\n"));
         }

@@ -1,12 +1,14 @@
 //! What an answer must be before tonic may read it. tonic, like other gRPC libraries, is lenient where a health check
 //! must not be: it ignores the content type, takes the first of two messages and of two statuses, calls a stream
 //! without a status complete, and panics on a malformed `grpc-status-details-bin`. This guard stands between hyper
-//! and tonic and lets pass only what gRPC over HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary answer with status 0.
+//! and tonic and lets pass only what gRPC over HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary answer with status 0;
+//! of a stream, whole messages, and a status at its end.
 
 use std::{
     cmp::Ordering,
     future::{Future, ready},
     io::Read,
+    mem,
     pin::Pin,
     task::{self, Context, Poll},
 };
@@ -53,15 +55,13 @@ pub(crate) struct Guard {
     pub(crate) answers: Answers,
 }
 
-/// What is to come in answer to a request.
+/// What is to come in answer to a request, and how many bytes a message may have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answers {
-    /// One message of at most [`MAX_MESSAGE`].
-    One,
-    /// One message of at most [`MAX_LIST`].
-    OneList,
-    /// Message after message, which tonic may read as they come.
-    Many,
+    /// One message, and the status that makes it an answer.
+    One(usize),
+    /// Message after message, each an answer as it comes.
+    Many(usize),
 }
 
 impl Service<Request<Body>> for Guard {
@@ -80,10 +80,9 @@ impl Service<Request<Body>> for Guard {
         Box::pin(async move {
             let response = response.await.map_err(|error| broken(&error))?;
             match answers {
-                Answers::Many if response.status() == StatusCode::OK => pass_on(response, gzip),
+                Answers::Many(most) if response.status() == StatusCode::OK => pass_on(response, gzip, most),
                 // What a status in the trailers may say of another HTTP status is for all the same.
-                Answers::One | Answers::Many => pass(response, gzip, MAX_MESSAGE).await,
-                Answers::OneList => pass(response, gzip, MAX_LIST).await,
+                Answers::One(most) | Answers::Many(most) => pass(response, gzip, most).await,
             }
         })
     }
@@ -99,7 +98,13 @@ async fn pass(response: Response<Incoming>, gzip: bool, most: usize) -> Result<R
         return Err(not_grpc(head.status, &head.headers));
     }
     let is_gzip = gzip && is_gzip(&head.headers);
-    let (mut message, trailers) = read(body, is_gzip, most).await?;
+    let (mut message, trailers) = match read(body, is_gzip, most).await {
+        // What comes with another HTTP status need not be a message.
+        Err(Failure { kind: Kind::MalformedResponse, .. }) if head.status != StatusCode::OK => {
+            return Err(http_status(head.status));
+        }
+        read => read?,
+    };
     let trailers = match trailers {
         Some(trailers) => trailers,
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
@@ -127,13 +132,12 @@ async fn pass(response: Response<Incoming>, gzip: bool, most: usize) -> Result<R
     }
 
     strip(&mut head.headers);
-    head.headers.remove(GRPC_ENCODING);
     let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(status_zero()))));
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
 /// Passes on a response whose messages are read as they come, if it begins as one.
-fn pass_on(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, Failure> {
+fn pass_on(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = response.into_parts();
     if body.is_end_stream() {
         return Err(trailers_only(head.status, &head.headers, gzip));
@@ -141,17 +145,45 @@ fn pass_on(response: Response<Incoming>, gzip: bool) -> Result<Response<Body>, F
     if !is_grpc(&head.headers) {
         return Err(not_grpc(head.status, &head.headers));
     }
+    let is_gzip = gzip && is_gzip(&head.headers);
     strip(&mut head.headers);
-    if !(gzip && is_gzip(&head.headers)) {
-        head.headers.remove(GRPC_ENCODING);
-    }
-    Ok(Response::from_parts(head, Body::new(Guarded { body, gzip })))
+    Ok(Response::from_parts(head, Body::new(Guarded { body, gzip, is_gzip, most, unread: Vec::new() })))
 }
 
-/// A body that ends with a status of its own, or breaks.
+/// A body of whole messages, that ends with a status of its own or breaks.
 struct Guarded {
     body: Incoming,
+    /// Whether compressed answers were asked for, and whether this is one.
     gzip: bool,
+    is_gzip: bool,
+    /// How many bytes a message may have.
+    most: usize,
+    /// What has come of the next message, and perhaps of others.
+    unread: Vec<u8>,
+}
+
+impl Guarded {
+    /// The next message, if it has come whole.
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        check_prefix(&self.unread, self.is_gzip, self.most)?;
+        let Some(length) = announced(&self.unread).filter(|length| PREFIX + length <= self.unread.len()) else {
+            return Ok(None);
+        };
+        let others = self.unread.split_off(PREFIX + length);
+        let message = mem::replace(&mut self.unread, others);
+        if message[0] == 1 { decompressed(&message[PREFIX..], self.most).map(Some) } else { Ok(Some(message)) }
+    }
+
+    /// What the end of the body says.
+    fn end(&self, trailers: &HeaderMap) -> Result<Frame<Bytes>, Failure> {
+        match status(trailers) {
+            Some(Ok(0)) if !self.unread.is_empty() => Err(malformed("the message was cut off")),
+            Some(Ok(0)) => Ok(Frame::trailers(status_zero())),
+            Some(Ok(code)) => Err(status_failure(code, trailers, self.gzip)),
+            Some(Err(failure)) => Err(failure),
+            None => Err(malformed("its trailers have no grpc-status")),
+        }
+    }
 }
 
 impl hyper::body::Body for Guarded {
@@ -159,23 +191,43 @@ impl hyper::body::Body for Guarded {
     type Error = Failure;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let frame = match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
-            None if self.body.is_end_stream() => {
-                return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+        loop {
+            if let Some(message) = self.message().transpose() {
+                return Poll::Ready(Some(message.map(|message| Frame::data(message.into()))));
             }
-            None => return Poll::Ready(Some(Err(broken_off()))),
-        };
-        Poll::Ready(Some(match frame.into_trailers() {
-            Err(frame) => Ok(frame),
-            Ok(trailers) => match status(&trailers) {
-                Some(Ok(0)) => Ok(Frame::trailers(status_zero())),
-                Some(Ok(code)) => Err(status_failure(code, &trailers, self.gzip)),
-                Some(Err(failure)) => Err(failure),
-                None => Err(malformed("its trailers have no grpc-status")),
-            },
-        }))
+            let frame = match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(broken(&error)))),
+                None if self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+                }
+                None => return Poll::Ready(Some(Err(broken_off()))),
+            };
+            match frame.into_data() {
+                Ok(data) => self.unread.extend_from_slice(&data),
+                Err(frame) => {
+                    return Poll::Ready(Some(
+                        frame.trailers_ref().map_or_else(|| Err(broken_off()), |trailers| self.end(trailers)),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Refuses a message for its first bytes, as soon as they say that it is none.
+fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failure> {
+    match message.first() {
+        Some(0) | None => {}
+        Some(1) if is_gzip => {}
+        Some(1) => return Err(malformed("the message is compressed, in a way that was not agreed on")),
+        Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
+    }
+    match announced(message) {
+        Some(announced) if announced >= most => {
+            Err(malformed(&format!("it announces a message of {announced} bytes, and {most} are too many")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -187,7 +239,7 @@ fn is_gzip(headers: &HeaderMap) -> bool {
 
 /// tonic gets what was checked, and nothing that was not.
 fn strip(headers: &mut HeaderMap) {
-    for header in [GRPC_STATUS, GRPC_MESSAGE, "grpc-status-details-bin"] {
+    for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
         headers.remove(header);
     }
 }
@@ -206,17 +258,7 @@ async fn read(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Vec<u8>
             Ok(data) => message.extend_from_slice(&data),
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
-        match message.first() {
-            Some(0) | None => {}
-            Some(1) if is_gzip => {}
-            Some(1) => return Err(malformed("the message is compressed, in a way that was not agreed on")),
-            Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
-        }
-        if let Some(announced) = announced(&message)
-            && announced >= most
-        {
-            return Err(malformed(&format!("it announces a message of {announced} bytes")));
-        }
+        check_prefix(&message, is_gzip, most)?;
         if message.len() > PREFIX + most {
             return Err(malformed("more than one message came"));
         }

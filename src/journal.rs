@@ -1,11 +1,7 @@
 //! What a probe has done so far: the phase it is in, how long each took, who the peer is. Reports, `-v` and the line
 //! that a signal leaves behind are told from it.
 
-use std::{
-    cell::RefCell,
-    rc::{Rc, Weak},
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
@@ -48,11 +44,13 @@ pub(crate) struct Record {
     pub(crate) peer: Option<String>,
     pub(crate) timings: Timings,
     pub(crate) session: Option<Session>,
+    /// Whether there is no more to come, where several addresses are recorded.
+    is_over: bool,
 }
 
 impl Record {
     fn new() -> Self {
-        Self { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None }
+        Self { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None, is_over: false }
     }
 }
 
@@ -64,8 +62,8 @@ pub(crate) struct Journal {
     verbose: Option<Rc<Aside>>,
     /// Which of several addresses this is about.
     address: Option<String>,
-    /// The records of several addresses, while they are being written.
-    branches: RefCell<Vec<Weak<RefCell<Record>>>>,
+    /// The journals of several addresses.
+    branches: RefCell<Vec<Rc<RefCell<Record>>>>,
 }
 
 impl Journal {
@@ -77,15 +75,21 @@ impl Journal {
     pub(crate) fn branch(&self, address: &str) -> Self {
         let mut branch = Self::new(self.verbose.clone());
         branch.address = Some(address.to_owned());
-        self.branches.borrow_mut().push(Rc::downgrade(&branch.record));
+        self.branches.borrow_mut().push(Rc::clone(&branch.record));
         branch
     }
 
-    /// The phase that the probe is in; of several addresses, where the last is.
+    /// Ends what a branch is about.
+    pub(crate) fn end_attempt(&self) {
+        self.record.borrow_mut().is_over = true;
+    }
+
+    /// The phase that the probe is in; of several addresses, where the one furthest behind is.
     pub(crate) fn phase(&self) -> Phase {
         let branches = self.branches.borrow();
-        let behind = branches.iter().filter_map(Weak::upgrade).map(|record| record.borrow().phase).min();
-        behind.unwrap_or(self.record.borrow().phase)
+        let furthest_behind =
+            branches.iter().map(|record| record.borrow()).min_by_key(|record| (record.is_over, record.phase));
+        furthest_behind.map_or(self.record.borrow().phase, |record| record.phase)
     }
 
     pub(crate) fn record(&self) -> Record {
@@ -94,6 +98,7 @@ impl Journal {
 
     /// Begins an attempt to connect: what the one before recorded is no longer so.
     pub(crate) fn begin_attempt(&self) {
+        self.branches.borrow_mut().clear();
         let spiffe = self.record.borrow().timings.spiffe;
         *self.record.borrow_mut() = Record { timings: Timings { spiffe, ..Timings::default() }, ..Record::new() };
     }

@@ -52,10 +52,9 @@ pub(crate) fn judged(statuses: BTreeMap<String, HealthCheckResponse>) -> Result<
     Ok(statuses.into_iter().map(|(service, answer)| (service, answer.status)).collect())
 }
 
-/// What the codes of a failure mean for this method.
+/// What a failure means for this method.
 pub(crate) fn explained(failure: Failure) -> Failure {
     match failure.grpc_code {
-        Some(Code::Unimplemented) => failure.hint("this server does not offer the health service"),
         Some(Code::ResourceExhausted) => failure.hint(
             "it has more services than it lists (grpc-go: 100), or too many requests; ask for each with -service",
         ),

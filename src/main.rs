@@ -94,7 +94,7 @@ fn main() -> ExitCode {
         Err(failure) => return unusable(style, address, failure),
     };
 
-    let aside = Rc::new(Aside::new(style));
+    let aside = Rc::new(Aside::new(style, matches!(config.question, Question::Watch(_))));
     if style.verbose {
         aside.options(&config.tell());
     }

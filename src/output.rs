@@ -1,5 +1,5 @@
 //! Standard output and standard error: the only file that writes to them. A stream that is closed, full or stuck changes
-//! no exit code, and nothing is longer than what Docker keeps, unless it was asked for.
+//! no exit code, and nothing is longer than what Docker keeps, but for lists and watches.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -32,6 +32,7 @@ pub(crate) struct Output {
     lines: Vec<OutputLine>,
 }
 
+#[derive(Clone)]
 struct OutputLine {
     stream: Stream,
     tells_failure: bool,
@@ -39,6 +40,13 @@ struct OutputLine {
 }
 
 impl Output {
+    /// Adds a line unless it is there: what to do about one failure is often what to do about the next.
+    pub(crate) fn push_once(&mut self, stream: Stream, tells_failure: bool, line: String) {
+        if !self.lines.iter().any(|there| there.text.strip_suffix('\n') == Some(&line)) {
+            self.push(stream, tells_failure, line);
+        }
+    }
+
     /// Adds a line; one that tells of a failure is left out last.
     pub(crate) fn push(&mut self, stream: Stream, tells_failure: bool, line: String) {
         self.lines.push(OutputLine { stream, tells_failure, text: line + "\n" });
@@ -72,15 +80,19 @@ impl Output {
         }
     }
 
-    /// Prints all lines, however many there are, to a reader who reads.
-    pub(crate) fn print_all(&self) {
-        for stream in [Stream::Result, Stream::Diagnosis] {
-            for line in self.lines.iter().filter(|line| line.stream == stream) {
-                if !takes_more_within(stream, READS_ON) || write_all(stream, &line.text).is_err() {
-                    break;
-                }
-            }
+    /// Prints all results, however many there are, as long as somebody reads them.
+    pub(crate) fn print_all(&self, printed: usize) {
+        let (results, diagnosis) =
+            self.lines.iter().cloned().partition::<Vec<_>, _>(|line| line.stream == Stream::Result);
+        let mut diagnosis = Self { lines: diagnosis };
+        let is_read = |line: &OutputLine| {
+            takes_more_within(Stream::Result, READS_ON) && write_all(Stream::Result, &line.text).is_ok()
+        };
+        let left_out = results.len() - results.iter().take_while(|line| is_read(line)).count();
+        if left_out > 0 {
+            diagnosis.push(Stream::Diagnosis, true, format!("{left_out} more results, which nobody has read"));
         }
+        diagnosis.print(printed);
     }
 }
 
@@ -113,20 +125,20 @@ pub(crate) fn write(stream: Stream, text: &str) {
     }
 }
 
-/// The reader of a stream has gone.
+/// The reader of results has gone.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
 /// Writes a line as soon as the reader has read those before it, however long that takes.
 ///
 /// # Errors
-/// There is no reader. Other errors change nothing: the line is lost.
+/// Nobody reads results any more. Other errors change nothing: the line is lost.
 pub(crate) async fn write_patiently(stream: Stream, line: &str) -> Result<(), Gone> {
     while !takes_more_within(stream, Duration::ZERO) {
         sleep(LOOK).await;
     }
     match write_all(stream, line) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Gone),
+        Err(error) if stream == Stream::Result && error.kind() == io::ErrorKind::BrokenPipe => Err(Gone),
         _ => Ok(()),
     }
 }
@@ -156,6 +168,23 @@ fn takes_more_within(stream: Stream, patience: Duration) -> bool {
         Stream::Result => takes_more(PollFd::new(&io::stdout(), PollFlags::OUT)),
         Stream::Diagnosis => takes_more(PollFd::new(&io::stderr(), PollFlags::OUT)),
     }
+}
+
+/// Whether anybody may read results, as far as that is seen without writing: the other end of a pipe is open.
+#[cfg(unix)]
+pub(crate) fn has_reader() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let stdout = io::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut stdout, Some(&at_once)).is_err() || !stdout[0].revents().contains(PollFlags::ERR)
+}
+
+/// Nobody can tell.
+#[cfg(not(unix))]
+pub(crate) fn has_reader() -> bool {
+    true
 }
 
 #[cfg(not(unix))]

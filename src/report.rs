@@ -28,7 +28,7 @@ impl Report<'_> {
         let printed = aside.map_or(0, Aside::printed);
         if self.is_list() {
             // All of it was asked for; and where it is cut after all, the worst came first.
-            if style.json { self.json(style, Detail::All) } else { self.table(style) }.print_all();
+            if style.json { self.json(style, Detail::All) } else { self.table(style) }.print_all(printed);
         } else if style.json {
             // No object is worth less than another; when they are too many, each is brief.
             let output = self.json(style, Detail::All);
@@ -176,7 +176,7 @@ fn tell(output: &mut Output, style: Style, Around { before, behind }: &Around, f
         output.push(Stream::Diagnosis, true, format!("error: {before}{message}{behind}"));
     }
     if let Some(hint) = &failure.hint {
-        output.push(Stream::Diagnosis, true, format!("hint: {}", printable(hint, MAX_NOTE)));
+        output.push_once(Stream::Diagnosis, true, format!("hint: {}", printable(hint, MAX_NOTE)));
     }
 }
 

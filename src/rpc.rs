@@ -16,7 +16,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 use crate::{
     config::{Config, Question},
     deadline::Deadline,
-    guard::{Answers, Guard, MAX_MESSAGE},
+    guard::{Answers, Guard, MAX_LIST, MAX_MESSAGE},
     http2::Connection,
     journal::Journal,
     list,
@@ -40,9 +40,8 @@ impl<'a> Asked<'a> {
     /// The requests that a question takes.
     pub(crate) fn by(question: &'a Question) -> Vec<Self> {
         match question {
-            Question::Check(services) => services.iter().map(|service| Self::Service(service)).collect(),
-            Question::Watch(service) => vec![Self::Service(service)],
             Question::List => vec![Self::All],
+            _ => question.services().iter().map(|service| Self::Service(service)).collect(),
         }
     }
 }
@@ -90,7 +89,7 @@ impl Caller<'_> {
     pub(crate) async fn check(&self, service: &str, deadline: Deadline) -> Result<i32, Failure> {
         const WHAT: &str = "health check of";
         let request = self.request(HealthCheckRequest { service: service.to_owned() }, Some(deadline));
-        let response = deadline.bound(self.client(Answers::One).check(request)).await;
+        let response = deadline.bound(self.client(Answers::One(MAX_MESSAGE)).check(request)).await;
         let response = response.map_err(|_| self.timed_out(WHAT, deadline))?;
         let response = response.map_err(|status| about(service, self.failure(WHAT, &status, Some(deadline))))?;
         Ok(response.into_inner().status)
@@ -98,7 +97,7 @@ impl Caller<'_> {
 
     async fn list(&self, deadline: Deadline) -> Answer {
         const WHAT: &str = "listing the services of";
-        let guard = self.guard(Answers::OneList);
+        let guard = self.guard(Answers::One(MAX_LIST));
         let request = self.request(list::HealthListRequest {}, Some(deadline));
         let response = deadline.bound(list::list(guard, self.origin(), self.config.gzip, request)).await;
         match response.map_err(|_| self.timed_out(WHAT, deadline))? {
@@ -115,7 +114,7 @@ impl Caller<'_> {
     /// # Errors
     /// Those of the phase rpc, until the first status has come.
     pub(crate) async fn watch(&self, service: &str, deadline: Deadline) -> Result<(i32, Updates), Failure> {
-        let mut client = self.client(Answers::Many);
+        let mut client = self.client(Answers::Many(MAX_MESSAGE));
         // The server is not told of a deadline: it would end the stream.
         let request = self.request(HealthCheckRequest { service: service.to_owned() }, None);
         let begin = async {
@@ -156,8 +155,7 @@ impl Caller<'_> {
             return failure;
         }
         match self.check("", deadline).await {
-            Err(Failure { kind: Kind::Unimplemented, .. }) => failure,
-            Err(failure) if failure.grpc_code.is_none() => failure,
+            Err(Failure { kind, .. }) if kind != Kind::ServiceUnknown => failure,
             _ => failure.hint(format!("this server has the health service, but not its method {method}; Check works")),
         }
     }

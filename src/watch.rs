@@ -9,13 +9,13 @@ use tokio::{
 };
 
 use crate::{
-    addresses::AT_ONCE,
+    addresses::{AT_ONCE, untried},
     config::Config,
     connect::endpoints,
     deadline::Deadline,
     journal::Journal,
     outcome::{Failure, Phase, Probed, Retry, Verdict},
-    output::Gone,
+    output::{Gone, has_reader},
     probe::Prepared,
     rpc::{Caller, all},
     target::Endpoint,
@@ -25,6 +25,11 @@ use crate::{
 
 /// How often a server is asked while it has nothing to tell. A server that is stuck is noticed by its silence.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often to look whether there is anybody to tell.
+const LOOK_FOR_READER: Duration = Duration::from_secs(1);
+/// Why it stops when there is nobody to tell.
+const NOBODY_READS: &str = "as nobody reads on";
 
 /// A watch, and what it knows.
 #[derive(Debug)]
@@ -49,10 +54,11 @@ struct Server {
 }
 
 /// How to reach a server.
-struct Watched {
-    /// Its place in [`Watch::servers`].
+struct Way {
+    /// The server's place in [`Watch::servers`].
     index: usize,
     config: Config,
+    /// One of its own, where there are several servers.
     journal: Option<Journal>,
 }
 
@@ -78,10 +84,11 @@ impl<'a> Watch<'a> {
         let ended = tokio::select! {
             ended = self.follow_all(start) => ended,
             stopped = self.time_is_over() => return Err(stopped),
+            () = self.reader_has_gone() => return Err(NOBODY_READS.to_owned()),
         };
         match ended {
             Err(failure) => Ok(vec![self.probed(None, failure, start)]),
-            Ok(()) if self.has_answered() => Err("as nobody reads on".to_owned()),
+            Ok(()) if self.has_answered() => Err(NOBODY_READS.to_owned()),
             Ok(()) => {
                 let servers = self.servers.take().into_iter();
                 let failures = servers.filter_map(|server| Some((server.address, server.last?.failure?)));
@@ -100,14 +107,24 @@ impl<'a> Watch<'a> {
         format!("after {}", overall.limit())
     }
 
+    /// Waits until nobody reads on, which nobody could tell from lines alone where nothing changes.
+    async fn reader_has_gone(&self) {
+        while !self.has_answered() || has_reader() {
+            sleep(LOOK_FOR_READER).await;
+        }
+    }
+
     /// Whether any server has ever answered.
     pub(crate) fn has_answered(&self) -> bool {
         self.servers.borrow().iter().any(|server| server.has_answered)
     }
 
-    /// The worst phase of what was seen last of each server, if anything failed.
+    /// The worst phase of what was seen last of each server, if anything failed or was not seen yet.
     pub(crate) fn failed(&self) -> Option<Phase> {
-        let failed = |server: &Server| server.last.as_ref().and_then(Verdict::failed);
+        let failed = |server: &Server| match &server.last {
+            Some(last) => last.failed(),
+            None => Some(self.journal.phase()),
+        };
         self.servers.borrow().iter().filter_map(failed).min()
     }
 
@@ -135,14 +152,14 @@ impl<'a> Watch<'a> {
         self.servers.replace(endpoints.iter().map(server).collect());
         let turns = Semaphore::new(AT_ONCE);
         let follow = endpoints.into_iter().enumerate().map(|(index, (address, endpoint))| {
-            let watched = match address {
+            let way = match address {
                 Some(address) => {
                     let journal = Some(self.journal.branch(&address));
-                    Watched { index, config: config.at(&address, endpoint), journal }
+                    Way { index, config: config.at(&address, endpoint), journal }
                 }
-                None => Watched { index, config: config.clone(), journal: None },
+                None => Way { index, config: config.clone(), journal: None },
             };
-            self.follow(watched, prepared.another(), &turns)
+            self.follow(way, prepared.another(), deadline, &turns)
         });
         tokio::select! {
             _ = all(follow.collect()) => {}
@@ -151,17 +168,18 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Watches a server, on one connection after another.
-    async fn follow(&self, watched: Watched, prepared: Prepared, turns: &Semaphore) {
-        let mut prepared = Some(prepared);
+    /// Watches a server, on one connection after another. `first` bounds the first.
+    async fn follow(&self, way: Way, prepared: Prepared, first: Deadline, turns: &Semaphore) {
+        let mut first = Some((prepared, first));
         let mut may_try_once_more = true;
         let (mut pause, longest) = PAUSES;
         loop {
             let begun = Instant::now();
-            let Err(failure) = self.follow_connection(&watched, prepared.take(), turns).await;
-            let is_once_more = failure.retry == Retry::OnceMore && may_try_once_more;
-            may_try_once_more = false;
-            if !is_once_more && self.lost(watched.index, failure).await.is_err() {
+            let Err(failure) = self.follow_connection(&way, first.take(), turns).await;
+            let was_answered = self.was_answered(way.index);
+            let is_once_more = failure.retry == Retry::OnceMore && !was_answered && may_try_once_more;
+            may_try_once_more = was_answered;
+            if !is_once_more && self.lost(way.index, failure).await.is_err() {
                 self.end.notify_one();
                 return pending().await;
             }
@@ -176,17 +194,19 @@ impl<'a> Watch<'a> {
     /// Watches a server until the connection is lost. Files may have changed since the one before, and are read again.
     async fn follow_connection(
         &self,
-        watched: &Watched,
-        prepared: Option<Prepared>,
+        way: &Way,
+        first: Option<(Prepared, Deadline)>,
         turns: &Semaphore,
     ) -> Result<Infallible, Failure> {
-        let Watched { config, .. } = watched;
-        let journal = watched.journal.as_ref().unwrap_or(self.journal);
-        let turn = turns.acquire().await;
-        let deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(self.overall);
-        let prepared = match prepared {
-            Some(prepared) => prepared,
-            None => Prepared::load(config, deadline, journal).await?,
+        let Way { config, journal, .. } = way;
+        let journal = journal.as_ref().unwrap_or(self.journal);
+        let (turn, prepared, deadline) = if let Some((prepared, deadline)) = first {
+            let turn = deadline.bound(turns.acquire()).await.map_err(|_| untried(config, deadline))?;
+            (turn, prepared, deadline)
+        } else {
+            let turn = turns.acquire().await;
+            let deadline = Deadline::new(Instant::now(), config.connect_timeout).or_earlier(self.overall);
+            (turn, Prepared::load(config, deadline, journal).await?, deadline)
         };
         let connection = prepared.connect(config, deadline, journal).await?;
         let caller = prepared.caller(config, &connection);
@@ -198,7 +218,7 @@ impl<'a> Watch<'a> {
             drop(turn);
             loop {
                 let verdict = Verdict::of(self.service.to_owned(), Ok(status));
-                if self.answered(watched.index, verdict, journal.record().peer.as_deref()).await.is_err() {
+                if self.answered(way.index, verdict, journal.record().peer.as_deref()).await.is_err() {
                     self.end.notify_one();
                     return pending().await;
                 }
@@ -212,7 +232,8 @@ impl<'a> Watch<'a> {
         lost.map_err(|failure| prepared.true_cause(config, &connection, failure))
     }
 
-    /// Keeps a connection that has nothing to tell from looking dead, to either side. What comes of it the watch tells.
+    /// Keeps a connection that has nothing to tell from looking dead, to either side. Whether it is dead a PING tells, when
+    /// no answer comes; a server that answers slowly is alive.
     async fn ask_now_and_then(&self, caller: Caller<'_>) -> Infallible {
         loop {
             sleep(CHECK_EVERY).await;
@@ -221,16 +242,22 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Whether a server's last word is a status.
+    fn was_answered(&self, index: usize) -> bool {
+        self.servers.borrow()[index].last.as_ref().is_some_and(|last| last.status.is_some())
+    }
+
     /// Notes a status, and tells it if it is news.
     async fn answered(&self, index: usize, verdict: Verdict, peer: Option<&str>) -> Result<(), Over> {
-        if !self.has_answered() {
-            self.tell_failures().await?;
-        }
+        let is_first = !self.has_answered();
         let (address, before, is_known) = {
             let server = &mut self.servers.borrow_mut()[index];
             let before = server.last.replace(verdict.clone());
             (server.address.clone(), before, mem::replace(&mut server.has_answered, true))
         };
+        if is_first {
+            self.tell_failures().await?;
+        }
         match before.map(|before| before.status) {
             Some(status @ Some(_)) if status == verdict.status => return Ok(()),
             Some(None) if is_known => self.ticker.connected_again(address.as_deref(), peer).await?,
@@ -258,12 +285,11 @@ impl<'a> Watch<'a> {
         Ok(self.ticker.verdict(address.as_deref(), None, &verdict).await?)
     }
 
-    /// Tells what has failed before the first server answers.
+    /// Tells what has failed before the first server answered.
     async fn tell_failures(&self) -> Result<(), Over> {
-        let told: Vec<_> = {
-            let servers = self.servers.borrow();
-            servers.iter().filter_map(|server| Some((server.address.clone(), server.last.clone()?))).collect()
-        };
+        let failed = |server: &Server| Some((server.address.clone(), server.last.clone()?));
+        let told: Vec<_> =
+            self.servers.borrow().iter().filter(|server| !server.has_answered).filter_map(failed).collect();
         for (address, verdict) in told {
             self.ticker.verdict(address.as_deref(), None, &verdict).await?;
         }

@@ -146,7 +146,7 @@ fn endpoint(text: &str) -> anyhow::Result<Target> {
 }
 
 async fn ask(connection: &Connection) -> Result<X509SvidResponse, Status> {
-    let guard = Guard { requests: connection.requests.clone(), gzip: false, answers: Answers::Many };
+    let guard = Guard { requests: connection.requests.clone(), gzip: false, answers: Answers::Many(MAX_SVIDS) };
     let origin = Uri::from_static("http://localhost");
     let mut client = Grpc::with_origin(guard, origin).max_decoding_message_size(MAX_SVIDS);
     let mut request = X509SvidRequest {}.into_request();

@@ -231,7 +231,7 @@ fn booleans_are_spelled_as_in_go() {
         ("q", 0, "", String::new()),
         ("v", 0, "status: SERVING\n", "parsed options:".to_owned()),
         ("tls-no-verify", 1, "", "error: -tls-no-verify needs -tls".to_owned()),
-        ("spiffe", 1, "", "error: -spiffe is not supported yet".to_owned()),
+        ("spiffe", 1, "", "error: SPIFFE_ENDPOINT_SOCKET is not set, and -spiffe needs it".to_owned()),
         ("alts", 1, "", "error: -alts is not supported yet".to_owned()),
     ];
     let compare = |ran: &Ran, code: i32, stdout: &str, first_line: &str| {
@@ -437,7 +437,7 @@ fn a_server_that_comes_up_within_the_given_time_is_found() {
 
 #[test]
 fn flags_that_exclude_each_other_are_refused() {
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 20] = [
         (&["-tls", "-spiffe"], "-tls and -spiffe exclude each other"),
         (&["-spiffe", "-tls"], "-tls and -spiffe exclude each other"),
         (&["-tls", "-alts"], "-tls and -alts exclude each other"),
@@ -453,7 +453,10 @@ fn flags_that_exclude_each_other_are_refused() {
         (&["-tls", "-tls-client-key=x"], "-tls-client-key needs -tls-client-cert"),
         (&["-tls", "-tls-no-verify", "-tls-ca-cert=x"], "-tls-no-verify and -tls-ca-cert exclude each other"),
         (&["-tls-ca-cert=x", "-tls-no-verify", "-tls"], "-tls-no-verify and -tls-ca-cert exclude each other"),
-        (&["-spiffe"], "-spiffe is not supported yet"),
+        (&["-spiffe", "-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
+        (&["-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
+        (&["-tls", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
+        (&["-spiffe=false", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
         (&["-alts"], "-alts is not supported yet"),
     ];
     for (words, message) in table {
@@ -537,6 +540,7 @@ fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
         "tls-client-key",
         "tls-server-name",
         "spiffe",
+        "spiffe-id",
         "alts",
         "exit-codes",
         "output",
@@ -560,6 +564,7 @@ fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
         ("not connected: resolve, connect, TLS, HTTP/2", "1", "2"),
         ("connected, the RPC failed or timed out", "1", "3"),
         ("answered, but not SERVING", "1", "4"),
+        ("no SVID from the Workload API", "1", "20"),
     ] {
         let codes = help.stdout.lines().find_map(|line| line.trim().strip_prefix(outcome));
         let codes: Vec<&str> = codes.unwrap_or_default().split_whitespace().collect();

@@ -25,7 +25,7 @@ const fn variable(name: &'static str, bad: (&'static str, &'static str), flag: &
 }
 
 /// The variables of all flags but `-addr`, `-service` and the TLS files, whose good values are made in the tests.
-const VARIABLES: [Variable; 17] = [
+const VARIABLES: [Variable; 16] = [
     variable("RPC_HEADER", ("x", ": a colon is missing; write 'name: value'"), "-rpc-header=a: b"),
     variable(
         "USER_AGENT",
@@ -43,7 +43,6 @@ const VARIABLES: [Variable; 17] = [
     variable("TLS_NO_VERIFY", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-tls-no-verify=false"),
     variable("TLS_NO_VERIFY", ("true", " needs -tls"), "-tls-no-verify=false"),
     variable("SPIFFE", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-spiffe=false"),
-    variable("SPIFFE", ("true", " is not supported yet"), "-spiffe=false"),
     variable("ALTS", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-alts=false"),
     variable("ALTS", ("true", " is not supported yet"), "-alts=false"),
     variable("EXIT_CODES", ("go", " \"go\": neither docker nor detailed"), "-exit-codes=detailed"),

@@ -277,3 +277,45 @@ fn those_whose_turn_does_not_come_are_not_healthy() {
         "{ran}"
     );
 }
+
+#[test]
+fn what_to_do_is_told_once() {
+    let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
+    let ran = probe_in(hosts, NOWHERE, &["-addr=backend:1", "-all-addresses"]);
+    assert_eq!((ran.stderr.matches("error: ").count(), ran.stderr.matches("hint: ").count()), (3, 1), "{ran}");
+}
+
+#[test]
+fn signals_tell_the_phase_of_the_one_furthest_behind() {
+    let silent = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.drain();
+    });
+    for flags in [&["-all-addresses"][..], &["-all-addresses", "-watch"]] {
+        let before = silent.connections();
+        let fixed = [&silent.addr(), "-rpc-timeout=1h", "-exit-codes=detailed", "-v"];
+        let mut running = Probe::new([&fixed[..], flags].concat()).start();
+        let (_, stderr) = running.follow();
+        while !stderr.next().contains(" http2: SETTINGS") {}
+        assert_eq!(silent.connections(), before + 1);
+        running.signal("-TERM");
+        let code = running.finish().code;
+        assert_eq!((code, stderr.rest()), (Some(3), vec!["error: stopped by SIGTERM in the phase rpc".to_owned()]));
+    }
+}
+
+#[test]
+fn an_address_that_was_never_seen_is_not_healthy() {
+    let server = Changing::new();
+    let port = server.server.port();
+    // It takes connections, and nothing else.
+    let _silent = TcpListener::bind(("127.0.0.2", port)).expect("the port is free there");
+    let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
+    let addr = format!("-addr=backend:{port}");
+    let arguments = [&addr, "-all-addresses", "-watch", "-connect-timeout=1h", "-exit-codes=detailed"];
+    let (mut running, _files) = start_in(hosts, NOWHERE, &arguments);
+    let (stdout, _) = running.follow();
+    assert!(stdout.next().ends_with(": status: SERVING"));
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(2));
+}

@@ -166,3 +166,17 @@ fn it_says_what_it_asks() {
     let options = format!("> addr={} conn_timeout=1s rpc_timeout=1s list=true", server.server.address);
     assert_eq!(ran.stderr.lines().nth(1), Some(options.as_str()), "{ran}");
 }
+
+#[test]
+fn what_nobody_reads_is_told() {
+    let services: Vec<(String, u8)> = (0..5000).map(|number| (format!("shop.v1.Service{number}"), 1)).collect();
+    let services: Vec<(&str, u8)> = services.iter().map(|(name, status)| (name.as_str(), *status)).collect();
+    let message = list(&services);
+    let server = server::by_path(move |_| Reply::Message(message.clone()));
+    let ran = Probe::new([&server.addr(), "-list"]).run();
+    assert_eq!((ran.code, ran.stdout.lines().count(), ran.stderr.as_str()), (Some(0), 5001, ""));
+    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let ran = Probe::new([&server.addr(), "-list"]).stdout(writer).run();
+    assert!(ran.code == Some(0) && ran.stderr.ends_with(" more results, which nobody has read\n"), "{ran}");
+    drop(reader);
+}

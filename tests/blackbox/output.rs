@@ -358,7 +358,7 @@ fn json_of_bad_arguments() {
             &["-output=json", "a:1", "b:2"],
             "an argument too many: there is one address (and values with blanks need quotes)",
         ),
-        (&["-output=json", "-spiffe"], "-spiffe is not supported yet"),
+        (&["-output=json", "-alts"], "-alts is not supported yet"),
     ] {
         for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
             // In front, as some of the words must be the last.

@@ -180,6 +180,9 @@ fn before_the_first_answer_a_failure_ends_it() {
         "rpc",
         "rpc-timeout",
     );
+    let flags = ["-watch", "-connect-timeout=1h", "-timeout=500ms", "-output=json"];
+    let ran = Probe::new([&[format!("-addr={free}").as_str()], &flags[..]].concat()).run();
+    ran.expect_kind(1, "connect", "connection-refused");
     let unknown = server::plaintext();
     let line = format!("error: watching {} failed: NOT_FOUND: service not registered", unknown.address);
     let ran = Probe::new([&unknown.addr(), "-watch", "-service=shop"]).run();
@@ -213,6 +216,13 @@ fn a_server_without_watch() {
     let line = format!("error: watching {} failed: UNIMPLEMENTED: {message}", only_check.address);
     let hint = "hint: this server has the health service, but not its method Watch; Check works";
     Probe::new([&only_check.addr(), "-watch"]).run().expect(1, "", &format!("{line}\n{hint}\n"));
+    // It does not work for us.
+    let closed = server::by_path(move |path| match path {
+        "/grpc.health.v1.Health/Check" => Reply::Status("16", "who are you?"),
+        _ => Reply::Status("12", message),
+    });
+    let ran = Probe::new([&closed.addr(), "-watch"]).run();
+    assert!(!ran.stderr.contains("Check works"), "{ran}");
     let neither = server::by_path(|_| Reply::Status("12", "what"));
     let line = format!("error: watching {} failed: UNIMPLEMENTED: what", neither.address);
     let hint = "hint: this server does not offer the health service; register it, or probe the port that does";
@@ -282,6 +292,75 @@ fn it_ends_when_nobody_reads_on() {
 }
 
 #[test]
+fn it_ends_without_a_change_when_nobody_reads_on() {
+    let server = Changing::new();
+    let ran = Probe::wrapped(
+        &["sh", "-c", r#"{ "$0" "$@"; echo "exit code $?" >&2; } | head -n1"#],
+        [&server.server.addr(), "-watch"],
+    )
+    .run();
+    assert_eq!(
+        (untimed(&ran.stdout), ran.stderr.as_str()),
+        ("status: SERVING\n", "stopped as nobody reads on\nexit code 0\n")
+    );
+}
+
+#[test]
+fn it_goes_on_when_nobody_reads_what_it_says_besides() {
+    let server = Changing::new();
+    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let mut running = Probe::new([&server.server.addr(), "-watch"]).stderr(writer).start();
+    drop(reader);
+    let stdout = running.follow_stdout();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let address = server.stop();
+    let _server = Changing::on(address);
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(0));
+}
+
+#[test]
+fn a_server_that_says_goodbye_each_time() {
+    let peer = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.send([ok_headers(), data(0, &answer(1)), frames::goaway(1, 0, b""), frames::rst_stream(0)].concat());
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    for _ in 0..3 {
+        assert_eq!(untimed(&stdout.next()), "status: SERVING");
+        assert!(untimed(&stderr.next()).starts_with("error: watching "));
+        assert!(untimed(&stderr.next()).starts_with("connected to "));
+    }
+    running.signal("-TERM");
+    running.finish();
+}
+
+#[test]
+fn gzip_with_several_members_is_one_message() {
+    use std::io::Write;
+
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+    };
+    let message = [gzip(&[8, 1]), gzip(&[8, 2])].concat();
+    let message = [&[1, 0, 0, 0, u8::try_from(message.len()).expect("it is short")][..], &message].concat();
+    let peer = Peer::new(move |peer, _| {
+        peer.take_request();
+        let gzip: (&str, &[u8]) = ("grpc-encoding", b"gzip");
+        let head = frames::headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), gzip]);
+        peer.send([head, data(0, &message[..9]), data(0, &message[9..])].concat());
+        peer.drain();
+    });
+    // protobuf takes the last of two.
+    let ran = Probe::new([&peer.addr(), "-watch", "-gzip", "-timeout=1s"]).run();
+    assert_eq!((ran.code, untimed(ran.stdout.trim_end())), (Some(1), DOWN), "{ran}");
+}
+
+#[test]
 fn a_reader_that_is_slow_keeps_nobody_from_ending_it() {
     let messages: Vec<Vec<u8>> = (0..50_000).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
     let (sender, sent) = std::sync::mpsc::channel();
@@ -337,7 +416,7 @@ fn what_breaks_the_rules_is_no_status() {
         (
             "half a message",
             [ok_headers(), data(0, &[0, 0, 0]), trailers(&[("grpc-status", b"0")])].concat(),
-            "stream-broken",
+            "malformed-response",
         ),
         ("compressed", [ok_headers(), data(0, &[1, 0, 0, 0, 1, 0])].concat(), "malformed-response"),
         ("a message of 4 GiB", [ok_headers(), data(0, &[0, 255, 255, 255, 255])].concat(), "malformed-response"),

@@ -8,3 +8,4 @@ pub mod peer;
 pub mod pki;
 pub mod probe;
 pub mod server;
+pub mod workload;

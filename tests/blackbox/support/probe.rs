@@ -114,6 +114,11 @@ impl Running {
         (Lines::of(stdout.expect("nobody has taken it")), Lines::of(stderr.expect("nobody has taken it")))
     }
 
+    /// What it prints on standard output, line by line, as it comes. `finish` has none of it then.
+    pub fn follow_stdout(&mut self) -> Lines {
+        Lines::of(self.child.stdout.take().expect("nobody has taken it"))
+    }
+
     /// Closes our end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());

@@ -1,0 +1,439 @@
+//! `-spiffe`: identities from the Workload API, and servers that are known by theirs.
+
+use std::{collections::BTreeMap, net::TcpListener};
+
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, date_time_ymd};
+use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version::TLS12};
+
+use crate::support::{
+    pki::{Files, Leaf},
+    probe::{Probe, Ran},
+    server::{self, Recorder, TlsSetup},
+    workload::{Agent, Reply, TrustDomain, X509Svid, X509SvidResponse},
+};
+
+const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
+
+/// A server with this SVID, for clients of this trust domain alone.
+fn serve(leaf: &Leaf, clients: &TrustDomain) -> Recorder {
+    serve_with(leaf, clients, DEFAULT_VERSIONS)
+}
+
+fn serve_with(leaf: &Leaf, clients: &TrustDomain, versions: &'static [&'static SupportedProtocolVersion]) -> Recorder {
+    Recorder::tls(&TlsSetup { leaf, versions, alpn: &["h2"], clients: Some(&clients.authority) })
+}
+
+/// Probes this server with this agent.
+fn probe(agent: &Agent, addr: &str, flags: &[&str]) -> Ran {
+    Probe::new([&[addr, "-spiffe"], flags].concat()).env("SPIFFE_ENDPOINT_SOCKET", agent.endpoint()).run()
+}
+
+#[test]
+fn an_identity_for_an_identity() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let leaf = domain.svid("/shop/api", |_| ());
+    for versions in [DEFAULT_VERSIONS, ONLY_TLS12] {
+        let recorder = serve_with(&leaf, &domain, versions);
+        // No name is verified, whatever is dialled.
+        let port = recorder.server.port();
+        for addr in [recorder.server.addr(), format!("-addr=localhost:{port}"), format!("-addr=:{port}")] {
+            probe(&agent, &addr, &[]).expect_healthy();
+        }
+        recorder.request();
+    }
+    let request = &agent.requests()[0];
+    assert_eq!(request.uri().path(), "/SpiffeWorkloadAPI/FetchX509SVID");
+    assert_eq!(request.headers()["workload.spiffe.io"], "true");
+}
+
+#[test]
+fn what_it_tells() {
+    let files = Files::new();
+    let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
+    let reply = X509SvidResponse {
+        svids: vec![domain.entry("/probe"), domain.entry("/second")],
+        federated_bundles: BTreeMap::from([("spiffe://other.org".to_owned(), other.bundle())]),
+    };
+    let agent = Agent::new(&files.path("agent.sock"), Reply::Svids(reply));
+    let leaf = domain.svid("/shop/api", |params| params.not_after = date_time_ymd(3000, 1, 2));
+    let recorder = serve(&leaf, &domain);
+    let ran = probe(&agent, &recorder.server.addr(), &["-v"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
+    let line = |start: &str| ran.stderr.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
+    assert_eq!(line("> tls"), "> tls=true spiffe=true");
+    let ours = line("spiffe: we are spiffe://example.org/probe until ");
+    assert!(ours.contains(", trust domains example.org, other.org ("), "{ran}");
+    let theirs = line("tls: ");
+    assert!(theirs.contains(" for spiffe://example.org/shop/api, ") && theirs.contains("until 3000-01-02T"), "{ran}");
+
+    let json = probe(&agent, &recorder.server.addr(), &["-output=json"]).json();
+    assert_eq!(json["tls"]["spiffe_id"], "spiffe://example.org/shop/api");
+    assert_eq!(json["tls"]["not_after"], "3000-01-02T00:00:00Z");
+    assert_eq!(json["tls"].get("server_name"), None, "{json}");
+    assert!(json["timings_ms"]["spiffe"].is_number() && json["timings_ms"]["tls"].is_number(), "{json}");
+}
+
+#[test]
+fn federated_trust_domains_are_believed() {
+    let files = Files::new();
+    let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
+    // By the ID of the trust domain, or by its bare name.
+    for (number, name) in ["spiffe://other.org", "other.org"].iter().enumerate() {
+        let reply = X509SvidResponse {
+            svids: vec![domain.entry("/probe")],
+            federated_bundles: BTreeMap::from([((*name).to_owned(), other.bundle())]),
+        };
+        let agent = Agent::new(&files.path(&format!("{number}.sock")), Reply::Svids(reply));
+        let recorder = serve(&other.svid("/api", |_| ()), &domain);
+        probe(&agent, &recorder.server.addr(), &[]).expect_healthy();
+        // One's bundle is not for the other's names.
+        let impostor = other.authority.issue(&[], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+            params.subject_alt_names = vec![SanType::URI("spiffe://example.org/api".try_into().expect("ASCII"))];
+        });
+        let recorder = serve(&impostor, &domain);
+        let ran = probe(&agent, &recorder.server.addr(), &[]);
+        let cause = "no certificate in the bundle of example.org has issued that of spiffe://example.org/api";
+        ran.expect_error(1, &format!("error: TLS handshake with {} failed: {cause}", recorder.server.address));
+    }
+}
+
+#[test]
+fn a_chain_with_an_intermediate() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let below = TrustDomain { name: "example.org", authority: domain.authority.intermediate("below") };
+    let entry = X509Svid { bundle: domain.bundle(), ..below.entry("/probe") };
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![entry]));
+    let recorder = serve(&below.svid("/api", |_| ()), &domain);
+    probe(&agent, &recorder.server.addr(), &[]).expect_healthy();
+}
+
+#[test]
+fn the_server_that_is_meant() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let recorder = serve(&domain.svid("/api", |_| ()), &domain);
+    let addr = recorder.server.addr();
+    for id in ["spiffe://example.org/api", "spiffe://example.org", "example.org", "example.org/api"] {
+        probe(&agent, &addr, &[&format!("-spiffe-id={id}")]).expect_healthy();
+    }
+    for (id, shown) in [
+        ("spiffe://example.org/cart", "spiffe://example.org/cart"),
+        ("spiffe://example.org/api/v1", "spiffe://example.org/api/v1"),
+        ("other.org", "spiffe://other.org"),
+    ] {
+        let ran = probe(&agent, &addr, &[&format!("-spiffe-id={id}"), "-exit-codes=detailed"]);
+        let cause = format!("the server is spiffe://example.org/api, not {shown}");
+        ran.expect_error(2, &format!("error: TLS handshake with {} failed: {cause}", recorder.server.address));
+        let ran = probe(&agent, &addr, &[&format!("-spiffe-id={id}"), "-output=json"]);
+        ran.expect_kind(1, "tls", "tls-certificate-wrong-name");
+    }
+}
+
+#[test]
+fn ids_that_cannot_be() {
+    for (id, cause) in [
+        ("https://example.org/api", "a SPIFFE ID begins with spiffe://"),
+        ("spiffe://", "the trust domain is missing"),
+        ("spiffe:///api", "the trust domain is missing"),
+        ("spiffe://Example.org/api", "a trust domain has lower-case letters, digits, \"-\", \".\" and \"_\" only"),
+        ("spiffe://example.org:8443/api", "a trust domain has lower-case letters, digits, \"-\", \".\" and \"_\" only"),
+        ("spiffe://example.org/", "the path of a SPIFFE ID has an empty segment"),
+        ("spiffe://example.org/a//b", "the path of a SPIFFE ID has an empty segment"),
+        ("spiffe://example.org/../b", "the path of a SPIFFE ID has no \".\" and \"..\""),
+        ("spiffe://example.org/a?b", "the path of a SPIFFE ID has letters, digits, \"-\", \".\" and \"_\" only"),
+    ] {
+        let line = format!("error: -spiffe-id={id}: {cause}");
+        Probe::new(["-addr=:1", "-spiffe", &format!("-spiffe-id={id}")]).run().expect_error(1, &line);
+    }
+}
+
+#[test]
+fn servers_that_are_not_believed() {
+    let files = Files::new();
+    let (domain, foreign) = (TrustDomain::new("example.org"), TrustDomain::new("foreign.org"));
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let uri = |uri: &str| SanType::URI(uri.try_into().expect("ASCII"));
+    let no_svid = |cause: &str| format!("the certificate is no X.509-SVID: {cause}");
+    let of_an_impostor = TrustDomain::new("example.org").svid("/api", |_| ());
+    for (leaf, kind, cause) in [
+        (
+            domain.svid("/api", |params| params.not_after = date_time_ymd(2021, 2, 3)),
+            "tls-certificate-expired",
+            "the certificate expired on 2021-02-03".to_owned(),
+        ),
+        (
+            domain.svid("/api", |params| params.not_before = date_time_ymd(3000, 1, 1)),
+            "tls-certificate-not-yet-valid",
+            "the certificate is not valid before 3000-01-01".to_owned(),
+        ),
+        (
+            foreign.svid("/api", |_| ()),
+            "tls-certificate-unknown-issuer",
+            "the server is spiffe://foreign.org/api, and the Workload API gave no bundle for that trust domain (but for \
+             example.org)"
+                .to_owned(),
+        ),
+        (
+            of_an_impostor,
+            "tls-certificate-unknown-issuer",
+            "no certificate in the bundle of example.org has issued that of spiffe://example.org/api".to_owned(),
+        ),
+        (
+            domain.svid("/api", |params| params.subject_alt_names.push(uri("spiffe://example.org/other"))),
+            "tls-certificate-invalid",
+            no_svid("it has 2 URIs among its names, and must have one"),
+        ),
+        (
+            domain.authority.server(&["127.0.0.1"]),
+            "tls-certificate-invalid",
+            no_svid("it has 0 URIs among its names, and must have one"),
+        ),
+        (
+            domain.svid("/api", |params| params.subject_alt_names = vec![uri("https://example.org/api")]),
+            "tls-certificate-invalid",
+            no_svid("\"https://example.org/api\": a SPIFFE ID begins with spiffe://"),
+        ),
+        (
+            domain.svid("", |_| ()),
+            "tls-certificate-invalid",
+            no_svid("spiffe://example.org is a trust domain, not a workload"),
+        ),
+        (
+            domain.svid("/api", |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+            "tls-certificate-invalid",
+            no_svid("that of spiffe://example.org/api is a CA's"),
+        ),
+        (
+            domain.svid("/api", |params| params.key_usages.push(KeyUsagePurpose::KeyCertSign)),
+            "tls-certificate-invalid",
+            no_svid("the key of spiffe://example.org/api may sign certificates or revocation lists"),
+        ),
+        (
+            domain.svid("/api", |params| params.key_usages.push(KeyUsagePurpose::CrlSign)),
+            "tls-certificate-invalid",
+            no_svid("the key of spiffe://example.org/api may sign certificates or revocation lists"),
+        ),
+        (
+            domain.svid("/api", |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+            "tls-certificate-invalid",
+            no_svid("the key of spiffe://example.org/api may not sign"),
+        ),
+        (
+            domain.svid("/api", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+            "tls-certificate-invalid",
+            "the certificate is not for servers".to_owned(),
+        ),
+    ] {
+        let recorder = serve(&leaf, &domain);
+        let line = format!("error: TLS handshake with {} failed: {cause}", recorder.server.address);
+        let ran = probe(&agent, &recorder.server.addr(), &["-exit-codes=detailed"]);
+        assert!(ran.code == Some(2) && ran.stderr.starts_with(&line), "{line}{ran}");
+        probe(&agent, &recorder.server.addr(), &["-output=json"]).expect_kind(1, "tls", kind);
+    }
+    let plain = server::plaintext();
+    probe(&agent, &plain.addr(), &["-output=json"]).expect_kind(1, "tls", "tls-plaintext-server");
+}
+
+#[test]
+fn a_server_that_does_not_believe_us() {
+    let files = Files::new();
+    let (domain, foreign) = (TrustDomain::new("example.org"), TrustDomain::new("foreign.org"));
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let old = domain.svid("/probe", |params| params.not_after = date_time_ymd(2021, 2, 3));
+    let old = Agent::new(&files.path("old.sock"), Reply::with(vec![domain.entry_of("/probe", &old)]));
+    let leaf = domain.svid("/api", |_| ());
+    for (agent, clients) in [(&agent, &foreign), (&old, &domain)] {
+        for versions in [DEFAULT_VERSIONS, ONLY_TLS12] {
+            let recorder = serve_with(&leaf, clients, versions);
+            let ran = probe(agent, &recorder.server.addr(), &["-output=json"]);
+            ran.expect_kind(1, "tls", "tls-client-certificate-rejected");
+        }
+    }
+}
+
+#[test]
+fn agents_that_give_nothing() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let entry = || domain.entry("/probe");
+    let other_key = domain.svid("/probe", |_| ()).key.secret_der().to_vec();
+    let no_entry = "no registration entry is for this process; with SPIRE: spire-server entry show";
+    for (number, (reply, kind, cause, hint)) in [
+        (
+            Reply::Status("7", "no identity issued"),
+            "workload-api-denied",
+            "no SVID from {agent}: PERMISSION_DENIED: no identity issued",
+            Some(no_entry),
+        ),
+        (
+            Reply::Status("3", "security header missing from request"),
+            "workload-api-failed",
+            "no SVID from {agent}: INVALID_ARGUMENT: security header missing from request",
+            None,
+        ),
+        (Reply::Status("12", ""), "workload-api-failed", "no SVID from {agent}: UNIMPLEMENTED", None),
+        (Reply::with(vec![]), "no-svid", "no SVID from {agent}: it has none for this process", Some(no_entry)),
+        (
+            Reply::with(vec![X509Svid { bundle: vec![], ..entry() }]),
+            "no-trust-bundle",
+            "{agent} gave no certificate to believe for the trust domain example.org",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { bundle: vec![1, 2, 3], ..entry() }]),
+            "svid-invalid",
+            "the answer of {agent} cannot be used: the certificates of example.org are not DER",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { chain: vec![], ..entry() }]),
+            "svid-invalid",
+            "the answer of {agent} cannot be used: spiffe://example.org/probe has no certificate",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { chain: vec![48, 0], ..entry() }]),
+            "svid-invalid",
+            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its certificate cannot be read",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { key: vec![48, 0], ..entry() }]),
+            "svid-invalid",
+            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its key is broken or of a \
+             kind that is not supported",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { key: other_key, ..entry() }]),
+            "svid-invalid",
+            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its key is not that of its \
+             certificate",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { spiffe_id: "probe\u{1b}[31m".to_owned(), ..entry() }]),
+            "svid-invalid",
+            "the answer of {agent} cannot be used: \"probe\\u{1b}[31m\" is no SPIFFE ID: a SPIFFE ID begins with spiffe://",
+            None,
+        ),
+        (Reply::Bytes(vec![10, 200]), "workload-api-failed", "no SVID from {agent}: failed to decode Protobuf", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let agent = Agent::new(&files.path(&format!("{number}.sock")), reply);
+        let cause = cause.replace("{agent}", &format!("the SPIFFE Workload API at {}", agent.endpoint()));
+        let ran = probe(&agent, "-addr=:1", &["-exit-codes=detailed"]);
+        assert!(ran.code == Some(20) && ran.stderr.starts_with(&format!("error: {cause}")), "{cause}{ran}");
+        let told = ran.stderr.lines().nth(1).and_then(|line| line.strip_prefix("hint: "));
+        assert_eq!(told, hint, "{ran}");
+        probe(&agent, "-addr=:1", &["-output=json"]).expect_kind(1, "spiffe", kind);
+    }
+}
+
+#[test]
+fn an_agent_that_stays_silent_is_not_waited_for_longer_than_allowed() {
+    let files = Files::new();
+    let agent = Agent::new(&files.path("agent.sock"), Reply::Nothing);
+    for (flags, limit) in [(&["-rpc-timeout=1h"][..], "1s"), (&["-connect-timeout=1h", "-timeout=500ms"], "500ms")] {
+        let ran = probe(&agent, "-addr=:1", &[&["-exit-codes=detailed"], flags].concat());
+        let endpoint = agent.endpoint();
+        let line =
+            format!("error: no SVID from the SPIFFE Workload API at {endpoint}: it has not answered within {limit}");
+        ran.expect_error(20, &line);
+    }
+}
+
+#[test]
+fn where_the_agent_is_not() {
+    let files = Files::new();
+    let socket = files.path("agent.sock");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let forms = "write unix:///path or tcp://ip:port";
+    let missing = format!("unix://{}", socket.display());
+    let refused = format!("tcp://{free}");
+    let unreachable = |endpoint: &str, cause: &str| {
+        format!("no SVID from the SPIFFE Workload API at {endpoint}: cannot connect to {endpoint}: {cause}")
+    };
+    for (endpoint, kind, line) in [
+        ("", "workload-api-address", "SPIFFE_ENDPOINT_SOCKET is not set, and -spiffe needs it".to_owned()),
+        ("/run/agent.sock", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"/run/agent.sock\": {forms}")),
+        ("unix:agent.sock", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"unix:agent.sock\": {forms}")),
+        ("tcp://agent:8081", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"tcp://agent:8081\": {forms}")),
+        (
+            "tcp://127.0.0.1",
+            "workload-api-address",
+            "SPIFFE_ENDPOINT_SOCKET \"tcp://127.0.0.1\": the port is missing; write host:port".to_owned(),
+        ),
+        (&missing, "workload-api-unreachable", unreachable(&missing, "no such file")),
+        (&refused, "workload-api-unreachable", unreachable(&refused, &format!("connection refused ({free})"))),
+    ] {
+        let run = |flag: &str| Probe::new(["-addr=:1", "-spiffe", flag]).env("SPIFFE_ENDPOINT_SOCKET", endpoint).run();
+        run("-exit-codes=detailed").expect_error(20, &format!("error: {line}"));
+        run("-output=json").expect_kind(1, "spiffe", kind);
+    }
+}
+
+#[test]
+fn the_agent_may_come_late_where_it_is_waited_for() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let recorder = serve(&domain.svid("/api", |_| ()), &domain);
+    let path = files.path("agent.sock");
+    let running = Probe::new([&recorder.server.addr(), "-spiffe", "-wait=20s", "-q"])
+        .env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", path.display()))
+        .start();
+    // No entry at first, then one.
+    let replies = vec![Reply::Status("7", "no identity issued"), Reply::with(vec![domain.entry("/probe")])];
+    let agent = Agent::rotating(&path, replies);
+    running.finish().expect(0, "", "");
+    assert!(agent.requests().len() > 1);
+}
+
+#[test]
+fn identities_that_rotate() {
+    let files = Files::new();
+    let (domain, renewed) = (TrustDomain::new("example.org"), TrustDomain::new("example.org"));
+    // The server is issued by the new authority, the agent learns of it later.
+    let both = X509Svid { bundle: [domain.bundle(), renewed.bundle()].concat(), ..renewed.entry("/probe") };
+    let agent = Agent::rotating(
+        &files.path("agent.sock"),
+        vec![Reply::with(vec![domain.entry("/probe")]), Reply::with(vec![both])],
+    );
+    let recorder = serve(&renewed.svid("/api", |_| ()), &renewed);
+    let first = probe(&agent, &recorder.server.addr(), &["-output=json"]);
+    first.expect_kind(1, "tls", "tls-certificate-unknown-issuer");
+    probe(&agent, &recorder.server.addr(), &[]).expect_healthy();
+}
+
+#[test]
+fn with_every_address_and_watched() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let recorder = serve(&domain.svid("/api", |_| ()), &domain);
+    let ran = probe(&agent, &recorder.server.addr(), &["-all-addresses"]);
+    let line = format!("{}: status: SERVING (", recorder.server.address);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with(&line), "{ran}");
+    let ran = probe(&agent, &recorder.server.addr(), &["-watch", "-timeout=1s"]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("Z status: SERVING\n"), "{ran}");
+}
+
+#[test]
+fn a_signal_while_the_agent_is_silent() {
+    let files = Files::new();
+    let agent = Agent::new(&files.path("agent.sock"), Reply::Nothing);
+    let running = Probe::new(["-addr=:1", "-spiffe", "-connect-timeout=1h", "-exit-codes=detailed"])
+        .env("SPIFFE_ENDPOINT_SOCKET", agent.endpoint())
+        .start();
+    while agent.requests().is_empty() {
+        std::thread::yield_now();
+    }
+    running.signal("-TERM");
+    running.finish().expect(20, "", "error: stopped by SIGTERM in the phase spiffe\n");
+}
