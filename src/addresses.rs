@@ -23,7 +23,7 @@ pub(crate) async fn probe_addresses(
     journal: &Journal,
 ) -> Vec<Probed> {
     if config.all_addresses {
-        probe_each(config, start, overall, journal).await
+        Box::pin(probe_each(config, start, overall, journal)).await
     } else {
         vec![probe(config, start, overall, journal).await]
     }

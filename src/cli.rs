@@ -200,12 +200,13 @@ fn from_environment(flag: &str, is_repeatable: bool) -> Result<Vec<Given>, Failu
     })
 }
 
+/// Each start asks for all of them, so it takes no detour.
 fn variable(flag: &str) -> String {
-    let upper = flag.bytes().map(|byte| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) });
-    let mut name = String::with_capacity(VARIABLE_PREFIX.len() + flag.len());
-    name.push_str(VARIABLE_PREFIX);
-    name.extend(upper);
-    name
+    let mut name = [VARIABLE_PREFIX, flag].concat().into_bytes();
+    for byte in &mut name[VARIABLE_PREFIX.len()..] {
+        *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+    }
+    String::from_utf8(name).expect("flags are ASCII")
 }
 
 /// A clap error in this program's words, with flags as the user writes them.

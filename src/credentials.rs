@@ -102,7 +102,7 @@ pub(crate) async fn read(
             read_by(deadline, move |reader| read_all(&files, reader)).await
         }
         config::Credentials::Workload(expected) => {
-            let Workload { svid, bundles } = workload::fetch(config, deadline, journal).await?;
+            let Workload { svid, bundles } = Box::pin(workload::fetch(config, deadline, journal)).await?;
             let bundles = Bundles { by_domain: bundles, expected: expected.clone() };
             Ok(Credentials { trusted: Trusted::Bundles(bundles), identity: Some(Identity::Svid(svid)) })
         }

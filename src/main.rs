@@ -137,9 +137,12 @@ fn run(config: &Config, start: Instant, style: Style, aside: &Rc<Aside>) -> End 
     };
     let end = runtime.block_on(async {
         let work = async {
+            // What is rare is kept apart, so that a plain probe is small.
             let mut probed = match (&watch, config.wait) {
-                (Some(watch), _) => watch.run(start).await?,
-                (None, Some(wait)) => probe_until_healthy(config, wait, start, overall, &journal, aside).await,
+                (Some(watch), _) => Box::pin(watch.run(start)).await?,
+                (None, Some(wait)) => {
+                    Box::pin(probe_until_healthy(config, wait, start, overall, &journal, aside)).await
+                }
                 (None, None) => probe_addresses(config, start, overall, &journal).await,
             };
             if let [Probed { address: None, verdicts: Err(failure), .. }] = probed.as_mut_slice() {
