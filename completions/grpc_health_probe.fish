@@ -27,5 +27,5 @@ complete -c grpc_health_probe -o exit-codes -x -a 'docker detailed' -d '0 or 1, 
 complete -c grpc_health_probe -o output -x -a 'text json' -d 'In words or as JSON [default: text]'
 complete -c grpc_health_probe -o q -d 'Print nothing when healthy'
 complete -c grpc_health_probe -o v -d 'Print the options, then each phase with its time'
-complete -c grpc_health_probe -o version -d 'Print the version'
+complete -c grpc_health_probe -o version -d 'Print version, commit and target'
 complete -c grpc_health_probe -o help -d 'Print this help'

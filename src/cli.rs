@@ -16,6 +16,10 @@ use crate::{
     text::shown,
 };
 
+/// What this is, what it was made from and for: the first is as the Go tool tells it.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "; commit ", env!("COMMIT"), "; target ", env!("TARGET"), "\n");
+
 /// The variable of a flag is this and the flag's name in upper snake case.
 const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
 
@@ -123,7 +127,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request
     }
     let version = matches.get_one::<String>("version").map_or(Ok(false), |text| goflag::parse_bool(text));
     if version.map_err(|error| refuse(usage(format!("-version: {error}"))))? {
-        return Ok(Request::Print(format!("{}\n", env!("CARGO_PKG_VERSION"))));
+        return Ok(Request::Print(VERSION.to_owned()));
     }
     arguments(&mut matches).map(|arguments| Request::Probe(Box::new(arguments))).map_err(refuse)
 }
@@ -320,7 +324,7 @@ const FLAGS: [(&str, &[Flag]); 4] = [
             flag("output", One("text|json"), "In words or as JSON [default: text]"),
             flag("q", Boolean, "Print nothing when healthy"),
             flag("v", Boolean, "Print the options, then each phase with its time"),
-            flag("version", Boolean, "Print the version"),
+            flag("version", Boolean, "Print version, commit and target"),
             flag("help", Nothing, "Print this help"),
         ],
     ),

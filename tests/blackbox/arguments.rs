@@ -572,9 +572,13 @@ fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
     }
 }
 
+/// What `-version` prints.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "; commit ", env!("COMMIT"), "; target ", env!("TARGET"), "\n");
+
 #[test]
 fn the_version_goes_to_stdout_and_is_no_failure() {
-    let version = concat!(env!("CARGO_PKG_VERSION"), "\n");
+    let version = concat!(env!("CARGO_PKG_VERSION"), "; commit ", env!("COMMIT"), "; target ", env!("TARGET"), "\n");
     for words in
         [&["-version"][..], &["--version"], &["-version", NOWHERE], &["-addr=http://x", "-tls-ca-cert=x", "-version"]]
     {
@@ -586,7 +590,7 @@ fn the_version_goes_to_stdout_and_is_no_failure() {
 #[test]
 fn the_version_takes_a_boolean_too() {
     let server = server::plaintext();
-    Probe::new([&server.addr(), "-version=true"]).run().expect(0, concat!(env!("CARGO_PKG_VERSION"), "\n"), "");
+    Probe::new([&server.addr(), "-version=true"]).run().expect(0, VERSION, "");
     Probe::new([&server.addr(), "-version=false"]).run().expect_healthy();
 }
 
