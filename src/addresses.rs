@@ -32,7 +32,7 @@ pub(crate) async fn probe_addresses(
 /// Probes each address that the target has. The time to connect is for all together: whoever set it counts on it.
 async fn probe_each(config: &Config, start: Instant, overall: Option<Deadline>, journal: &Journal) -> Vec<Probed> {
     let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
-    journal.begin_attempt();
+    journal.begin_probe();
     let preparing = async {
         let prepared = Prepared::load(config, deadline, journal).await?;
         Ok((prepared, endpoints(config, deadline, journal).await?))

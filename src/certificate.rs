@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::{
     Certificate, Version,
     der::{self, DateTime, Decode, Encode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
-    ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::GeneralName},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::GeneralName},
     spki::SubjectPublicKeyInfoOwned,
 };
 
@@ -31,6 +31,10 @@ pub(crate) struct Description {
     pub(crate) is_for_servers: bool,
     /// Whether it may issue others. Version 1 had no place to say so.
     pub(crate) is_authority: bool,
+    /// Whether its key may sign certificates, as far as its uses go.
+    pub(crate) signs_certificates: bool,
+    /// How many authorities may stand between it and a certificate, where that is limited.
+    pub(crate) path_length: Option<u8>,
     /// The size of its key, if that is an RSA key.
     pub(crate) rsa_bits: Option<usize>,
 }
@@ -43,6 +47,9 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
         Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
         _ => Vec::new(),
     };
+    let constraints =
+        certificate.get_extension::<BasicConstraints>().ok().flatten().map(|(_, constraints)| constraints);
+    let uses = certificate.get_extension::<KeyUsage>().ok()?;
     let purposes = certificate.get_extension::<ExtendedKeyUsage>().ok()?;
     let validity = certificate.validity();
     Some(Description {
@@ -54,7 +61,9 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
         is_for_servers: purposes
             .is_none_or(|(_, ExtendedKeyUsage(purposes))| purposes.iter().any(|id| SERVER_PURPOSES.contains(id))),
         is_authority: certificate.version() == Version::V1
-            || matches!(certificate.get_extension::<BasicConstraints>(), Ok(Some((_, constraints))) if constraints.ca),
+            || constraints.as_ref().is_some_and(|constraints| constraints.ca),
+        signs_certificates: uses.is_none_or(|(_, uses)| uses.key_cert_sign()),
+        path_length: constraints.and_then(|constraints| constraints.path_len_constraint),
         rsa_bits: rsa_bits(certificate.subject_public_key_info()),
     })
 }

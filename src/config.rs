@@ -197,6 +197,14 @@ impl Config {
         config
     }
 
+    /// The flag that asks for TLS, for messages.
+    pub(crate) fn tls_flag(&self) -> &'static str {
+        match &self.tls {
+            Some(Tls { credentials: Credentials::Workload(_), .. }) => "-spiffe",
+            _ => "-tls",
+        }
+    }
+
     /// The options as they were understood, for people; secrets masked.
     pub(crate) fn tell(&self) -> Vec<String> {
         let mut first = format!(

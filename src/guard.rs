@@ -224,8 +224,8 @@ fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failur
         Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
     }
     match announced(message) {
-        Some(announced) if announced >= most => {
-            Err(malformed(&format!("it announces a message of {announced} bytes, and {most} are too many")))
+        Some(announced) if announced > most => {
+            Err(malformed(&format!("it announces a message of {announced} bytes, and {most} are the most")))
         }
         _ => Ok(()),
     }

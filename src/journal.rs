@@ -96,6 +96,12 @@ impl Journal {
         self.record.borrow().clone()
     }
 
+    /// Begins a probe: nothing is recorded yet.
+    pub(crate) fn begin_probe(&self) {
+        self.branches.borrow_mut().clear();
+        *self.record.borrow_mut() = Record::new();
+    }
+
     /// Begins an attempt to connect: what the one before recorded is no longer so.
     pub(crate) fn begin_attempt(&self) {
         self.branches.borrow_mut().clear();

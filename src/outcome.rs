@@ -79,6 +79,7 @@ pub(crate) enum Kind {
     NoTrustAnchors,
     WorkloadApiAddress,
     WorkloadApiUnreachable,
+    WorkloadApiUnusable,
     WorkloadApiTimeout,
     WorkloadApiDenied,
     WorkloadApiFailed,
@@ -187,6 +188,7 @@ impl Kind {
             | Self::KeyMismatch
             | Self::NoTrustAnchors
             | Self::WorkloadApiAddress
+            | Self::WorkloadApiUnusable
             | Self::SvidInvalid
             | Self::NotASocket
             | Self::PermissionDenied
@@ -222,6 +224,7 @@ impl Kind {
             Self::NoTrustAnchors => (Phase::Usage, "no-trust-anchors"),
             Self::WorkloadApiAddress => (Phase::Spiffe, "workload-api-address"),
             Self::WorkloadApiUnreachable => (Phase::Spiffe, "workload-api-unreachable"),
+            Self::WorkloadApiUnusable => (Phase::Spiffe, "workload-api-unusable"),
             Self::WorkloadApiTimeout => (Phase::Spiffe, "workload-api-timeout"),
             Self::WorkloadApiDenied => (Phase::Spiffe, "workload-api-denied"),
             Self::WorkloadApiFailed => (Phase::Spiffe, "workload-api-failed"),

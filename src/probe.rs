@@ -27,6 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
 pub(crate) async fn probe(config: &Config, start: Instant, overall: Option<Deadline>, journal: &Journal) -> Probed {
     let deadline = Deadline::new(start, config.connect_timeout).or_earlier(overall);
+    journal.begin_probe();
     let verdicts = match Prepared::load(config, deadline, journal).await {
         Ok(prepared) => ask(config, &prepared, deadline, overall, journal).await,
         Err(failure) => Err(failure),
@@ -212,7 +213,7 @@ async fn second_look(config: &Config, failure: Failure, deadline: Deadline) -> F
                 "TLS handshake with {address} failed: the server does not speak TLS: it closes TLS connections and \
                  answers HTTP/2 in plaintext"
             );
-            Failure::new(Kind::TlsPlaintextServer, message).hint("leave out -tls")
+            Failure::new(Kind::TlsPlaintextServer, message).hint(format!("leave out {}", config.tls_flag()))
         }
         _ => failure,
     }

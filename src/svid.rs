@@ -1,12 +1,10 @@
 //! Whether a server's certificate is an X.509-SVID (X509-SVID.md) of a trust domain whose bundle we hold.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, iter, sync::Arc};
 
-use rustls::{
-    CertificateError, OtherError, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
-    crypto::WebPkiSupportedAlgorithms, server::ParsedCertificate,
-};
+use rustls::{CertificateError, OtherError, crypto::WebPkiSupportedAlgorithms};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath, anchor_from_trusted_cert};
 use x509_cert::{
     Certificate,
     der::Decode,
@@ -14,6 +12,7 @@ use x509_cert::{
 };
 
 use crate::{
+    certificate::{Description, date_time, describe},
     outcome::Kind,
     spiffe_id::{SpiffeId, TrustDomain},
 };
@@ -43,7 +42,7 @@ impl std::error::Error for NotAccepted {}
 
 impl From<NotAccepted> for rustls::Error {
     fn from(error: NotAccepted) -> Self {
-        CertificateError::Other(OtherError(std::sync::Arc::new(error))).into()
+        CertificateError::Other(OtherError(Arc::new(error))).into()
     }
 }
 
@@ -70,18 +69,7 @@ impl Bundles {
             );
             return Err(NotAccepted { kind: Kind::TlsCertificateUnknownIssuer, cause }.into());
         };
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(bundle.iter().cloned());
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms.all).map_err(
-            |error| match error {
-                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                    let cause = format!("no certificate in the bundle of {} has issued that of {id}", id.trust_domain);
-                    NotAccepted { kind: Kind::TlsCertificateUnknownIssuer, cause }.into()
-                }
-                error => error,
-            },
-        )?;
+        verify_chain(&id, end_entity, intermediates, bundle, now, algorithms)?;
         match &self.expected {
             Some(expected) if expected.is_trust_domain() && expected.trust_domain == id.trust_domain => Ok(()),
             Some(expected) if *expected != id => {
@@ -90,6 +78,100 @@ impl Bundles {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Verifies that a certificate of the bundle has issued the server's, through others or not. The purposes of a certificate
+/// are no matter, as X509-SVID.md leaves them to choice.
+fn verify_chain(
+    id: &SpiffeId,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    bundle: &[CertificateDer<'_>],
+    now: UnixTime,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), rustls::Error> {
+    let domain = &id.trust_domain;
+    // webpki takes whatever is trusted for an authority, whatever it says of itself and however old it is; and of those in
+    // between it does not ask what their keys are for.
+    let issuers = bundle.iter().filter_map(|der| Some((der, describe(der).filter(may_issue)?)));
+    let (issuers, lapsed): (Vec<_>, Vec<_>) =
+        issuers.partition(|(_, issuer)| (issuer.not_before..=issuer.not_after).contains(&now));
+    let anchors: Vec<_> = issuers.iter().filter_map(|(der, _)| anchor_from_trusted_cert(der).ok()).collect();
+    let chain: Vec<Description> = iter::once(end_entity).chain(intermediates).filter_map(describe).collect();
+    let intermediates: Vec<_> =
+        intermediates.iter().filter(|der| describe(der).is_some_and(|issuer| may_issue(&issuer))).cloned().collect();
+    // The anchors hold no limit of the length of paths.
+    let keeps_limit = |path: &VerifiedPath<'_>| {
+        let length = path.intermediate_certificates().count();
+        let mut limits = anchors.iter().zip(&issuers).filter(|(anchor, _)| **anchor == *path.anchor());
+        let is_exceeded = |issuer: &Description| issuer.path_length.is_some_and(|limit| usize::from(limit) < length);
+        if limits.any(|(_, (_, issuer))| is_exceeded(issuer)) {
+            return Err(webpki::Error::PathLenConstraintViolated);
+        }
+        Ok(())
+    };
+    let certificate = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+    let verified = certificate.verify_for_usage(
+        algorithms.all,
+        &anchors,
+        &intermediates,
+        now,
+        AnyPurpose,
+        None,
+        Some(&keeps_limit),
+    );
+    let Err(error) = verified else { return Ok(()) };
+    let refused = |kind, cause: String| Err(NotAccepted { kind, cause }.into());
+    match error {
+        webpki::Error::CertExpired { time, not_after } => {
+            Err(CertificateError::ExpiredContext { time, not_after }.into())
+        }
+        webpki::Error::CertNotValidYet { time, not_before } => {
+            Err(CertificateError::NotValidYetContext { time, not_before }.into())
+        }
+        webpki::Error::NameConstraintViolation => {
+            let cause = "an authority in its chain has name constraints, and those for URIs are not supported";
+            refused(Kind::TlsCertificateInvalid, cause.to_owned())
+        }
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            let lapsed = lapsed.iter().find(|(_, lapsed)| chain.iter().any(|issued| issued.issuer == lapsed.subject));
+            match lapsed {
+                Some((_, Description { subject, not_after, .. })) if *not_after < now => {
+                    let when = date_time(*not_after);
+                    let cause = format!("the certificate of {subject} in the bundle of {domain} expired on {when}");
+                    refused(Kind::TlsCertificateExpired, cause)
+                }
+                Some((_, Description { subject, not_before, .. })) => {
+                    let when = date_time(*not_before);
+                    let cause =
+                        format!("the certificate of {subject} in the bundle of {domain} is not valid before {when}");
+                    refused(Kind::TlsCertificateNotYetValid, cause)
+                }
+                None if anchors.is_empty() => {
+                    let cause = format!("the bundle of {domain} holds no certificate that may issue others");
+                    refused(Kind::TlsCertificateUnknownIssuer, cause)
+                }
+                None => {
+                    let cause = format!("no certificate in the bundle of {domain} has issued that of {id}");
+                    refused(Kind::TlsCertificateUnknownIssuer, cause)
+                }
+            }
+        }
+        error => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
+    }
+}
+
+fn may_issue(certificate: &Description) -> bool {
+    certificate.is_authority && certificate.signs_certificates
+}
+
+/// Accepts a certificate whatever it is for.
+struct AnyPurpose;
+
+impl ExtendedKeyUsageValidator for AnyPurpose {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
     }
 }
 

@@ -171,7 +171,7 @@ impl Client {
         let opening = witness.seen().opening();
         let plaintext = |cause: &str| {
             failed(Kind::TlsPlaintextServer, &format!("the server does not speak TLS{cause}"))
-                .hint("leave out -tls, or probe the server's TLS port")
+                .hint(format!("leave out {}, or probe the server's TLS port", config.tls_flag()))
         };
         match opening {
             Opening::Settings | Opening::PartOfSettings(_) | Opening::Frame(_) => return plaintext(""),
@@ -309,16 +309,16 @@ impl Client {
                 | AlertDescription::HandshakeFailure
         );
         match alert {
-            _ if about_certificates && self.identity.is_asked_for() => match self.identity.key {
-                None => self.client_certificate_required(
+            _ if about_certificates && self.identity.is_asked_for() && self.identity.key.is_none() => self
+                .client_certificate_required(
                     config,
                     &format!("the server requires a client certificate (alert {})", alert_name(alert)),
                 ),
-                Some(_) => failed(
-                    Kind::TlsClientCertificateRejected,
-                    &format!("the server rejected the client certificate (alert {})", alert_name(alert)),
-                ),
-            },
+            _ if about_certificates && self.identity.is_asked_for() => {
+                let cause = format!("the server rejected the client certificate (alert {})", alert_name(alert));
+                let hint = self.identity.expired().map(|when| format!("it expired on {when}"));
+                Failure { hint, ..failed(Kind::TlsClientCertificateRejected, &cause) }
+            }
             AlertDescription::CertificateRequired => self.client_certificate_required(config, &cause),
             AlertDescription::ProtocolVersion => {
                 failed(Kind::TlsVersion, "the server speaks neither TLS 1.2 nor 1.3 (alert protocol_version)")
@@ -328,8 +328,15 @@ impl Client {
                 no_http2(config, "the server refused HTTP/2 (alert no_application_protocol)")
             }
             AlertDescription::UnrecognisedName => {
-                failed(Kind::TlsFailed, &format!("the server has no certificate for {}", self.server_name.to_str()))
-                    .hint("give a name that it has one for with -tls-server-name")
+                let failure = failed(
+                    Kind::TlsFailed,
+                    &format!("the server has no certificate for {}", self.server_name.to_str()),
+                );
+                if self.goes_by_spiffe_id {
+                    failure
+                } else {
+                    failure.hint("give a name that it has one for with -tls-server-name")
+                }
             }
             AlertDescription::HandshakeFailure => failed(Kind::TlsFailed, &cause)
                 .hint("no cipher or kind of key in common; keys of P-521 and Ed448 are not supported"),
@@ -434,7 +441,7 @@ fn timed_out(config: &Config, deadline: Deadline, witness: &Witness) -> Failure 
         }
         _ => {
             handshake_failure(config, Kind::TlsPlaintextServer, &format!("the server does not speak TLS: it {opening}"))
-                .hint("leave out -tls, or probe the server's TLS port")
+                .hint(format!("leave out {}, or probe the server's TLS port", config.tls_flag()))
         }
     }
 }
@@ -561,6 +568,12 @@ struct Identity {
 }
 
 impl Identity {
+    /// When our certificate expired, if it has.
+    fn expired(&self) -> Option<String> {
+        let certificate = self.key.as_ref().and_then(|key| describe(key.cert.first()?))?;
+        (certificate.not_after < UnixTime::now()).then(|| day(certificate.not_after))
+    }
+
     fn is_asked_for(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }

@@ -82,8 +82,10 @@ impl<'a> Watch<'a> {
     /// Why it stopped before: nobody reads on, or `-timeout` is over.
     pub(crate) async fn run(&self, start: Instant) -> Result<Vec<Probed>, String> {
         let ended = tokio::select! {
-            ended = self.follow_all(start) => ended,
+            // What the last moment brings is cut off, and tells nothing.
+            biased;
             stopped = self.time_is_over() => return Err(stopped),
+            ended = self.follow_all(start) => ended,
             () = self.reader_has_gone() => return Err(NOBODY_READS.to_owned()),
         };
         match ended {
@@ -139,7 +141,7 @@ impl<'a> Watch<'a> {
     async fn follow_all(&self, start: Instant) -> Result<(), Failure> {
         let config = self.ticker.config;
         let deadline = Deadline::new(start, config.connect_timeout).or_earlier(self.overall);
-        self.journal.begin_attempt();
+        self.journal.begin_probe();
         let prepared = Prepared::load(config, deadline, self.journal).await?;
         let endpoints: Vec<(Option<String>, Endpoint)> = if config.all_addresses {
             let endpoints = endpoints(config, deadline, self.journal).await?;

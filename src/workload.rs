@@ -1,7 +1,8 @@
 //! The SPIFFE Workload API (`SPIFFE_Workload_API.md`): our X.509-SVID, and the bundles of the trust domains to believe.
 
-use std::{collections::BTreeMap, env, error::Error};
+use std::{collections::BTreeMap, env, error::Error, fmt, net::SocketAddr};
 
+use anyhow::{anyhow, ensure};
 use http::{
     Uri,
     uri::{Authority, PathAndQuery},
@@ -25,6 +26,7 @@ use crate::{
     outcome::{Failure, Kind, Phase},
     probe::connect_patiently,
     spiffe_id::{SpiffeId, TrustDomain},
+    svid::id_of,
     target::{self, Endpoint, Host, Target},
     text::shown,
 };
@@ -33,6 +35,8 @@ use crate::{
 const ENDPOINT: &str = "SPIFFE_ENDPOINT_SOCKET";
 /// Requests without it are refused, so that nobody is made to send one (section 2 there).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
+/// Far more certificates than a chain or a bundle has.
+const MOST: usize = 1000;
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
 /// What a workload is given to show who it is, and to tell who others are.
@@ -66,6 +70,7 @@ struct X509SvidResponse {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 struct X509Svid {
     #[prost(string, tag = "1")]
     spiffe_id: String,
@@ -80,6 +85,13 @@ struct X509Svid {
     bundle: Vec<u8>,
 }
 
+impl fmt::Debug for X509Svid {
+    /// The key is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509Svid").field("spiffe_id", &self.spiffe_id).finish_non_exhaustive()
+    }
+}
+
 /// Asks the Workload API for our identity.
 ///
 /// # Errors
@@ -89,10 +101,8 @@ pub(crate) async fn fetch(config: &Config, deadline: Deadline, journal: &Journal
     let agent = agent(config)?;
     let what = format!("the SPIFFE Workload API at {}", agent.address);
     // Its steps are not those of the probe.
-    let connection = connect_patiently(&agent, None, deadline, &Journal::new(None)).await.map_err(|failure| {
-        let unreachable = Failure::new(Kind::WorkloadApiUnreachable, format!("no SVID from {what}: {failure}"));
-        unreachable.hint("is the agent running, and the directory of its socket mounted here?")
-    })?;
+    let connection = connect_patiently(&agent, None, deadline, &Journal::new(None)).await;
+    let connection = connection.map_err(|failure| unreachable(&what, failure))?;
     let response = deadline.bound(ask(&connection)).await;
     connection.close().await;
     let response = match response {
@@ -133,16 +143,33 @@ fn agent(config: &Config) -> Result<Config, Failure> {
     })
 }
 
-/// `unix:///path` or `tcp://ip:port`.
+/// `unix:///path`, `unix:/path` or `tcp://ip:port`.
 fn endpoint(text: &str) -> anyhow::Result<Target> {
     const FORMS: &str = "write unix:///path or tcp://ip:port";
-    if text.starts_with("unix:///") {
+    ensure!(!text.contains(['?', '#']), FORMS);
+    if text.starts_with("unix:///") || text.starts_with("unix:/") && !text.starts_with("unix://") {
         return target::parse(text);
     }
-    let tcp = text.strip_prefix("tcp://").ok_or_else(|| anyhow::anyhow!(FORMS))?;
-    let target = target::parse(tcp)?;
-    anyhow::ensure!(matches!(target.endpoint, Endpoint::Tcp(Host::Ip(_), _)), FORMS);
-    Ok(target)
+    let address: SocketAddr =
+        text.strip_prefix("tcp://").and_then(|tcp| tcp.parse().ok()).ok_or_else(|| anyhow!(FORMS))?;
+    Ok(Target { endpoint: Endpoint::Tcp(Host::Ip(address.ip()), address.port()), authority: String::new() })
+}
+
+/// The failure of a connection to the agent. What is another's socket, or not for us, stays so.
+fn unreachable(what: &str, Failure { kind, message, hint, .. }: Failure) -> Failure {
+    let message = format!("no SVID from {what}: {message}");
+    let (kind, hint) = match kind {
+        Kind::ServerSilent | Kind::ConnectTimeout => (Kind::WorkloadApiTimeout, None),
+        Kind::PermissionDenied | Kind::NotASocket => (Kind::WorkloadApiUnusable, hint),
+        Kind::ServerSpeaksTls | Kind::ServerSpeaksHttp1 | Kind::NotHttp2 => {
+            (Kind::WorkloadApiUnusable, Some("is this the socket of a SPIFFE agent?".to_owned()))
+        }
+        _ => (
+            Kind::WorkloadApiUnreachable,
+            Some("is the agent running, and its socket to be reached from here?".to_owned()),
+        ),
+    };
+    Failure { hint, ..Failure::new(kind, message) }
 }
 
 async fn ask(connection: &Connection) -> Result<X509SvidResponse, Status> {
@@ -173,45 +200,59 @@ fn refused(what: &str, status: &Status) -> Failure {
     code.map_or(failure.clone(), |code| failure.code(code))
 }
 
-/// The first identity in an answer, which is the default, and all bundles.
+/// The first identity in an answer, which is the default, and the bundles of all.
 fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidResponse) -> Result<Workload, Failure> {
     let invalid =
         |cause: &str| Failure::new(Kind::SvidInvalid, format!("the answer of {what} cannot be used: {cause}"));
     let certificates = |whose: &str, der: &[u8]| {
-        split(der).ok_or_else(|| invalid(&format!("the certificates of {whose} are not DER")))
+        split(der).ok_or_else(|| invalid(&format!("the certificates of {} are not DER, or too many", shown(whose))))
     };
-    let domain =
-        |name: &str| TrustDomain::parse(name).map_err(|error| invalid(&format!("\"{}\": {error}", shown(name))));
+    let spiffe_id = |text: &str| {
+        SpiffeId::parse(text).map_err(|error| invalid(&format!("\"{}\" is no SPIFFE ID: {error}", shown(text))))
+    };
+    let mut bundles = BTreeMap::new();
+    for svid in &svids {
+        let domain = spiffe_id(&svid.spiffe_id)?.trust_domain;
+        let bundle = certificates(&domain.to_string(), &svid.bundle)?;
+        bundles.entry(domain).or_insert(bundle);
+    }
+    for (name, der) in &federated_bundles {
+        let domain = TrustDomain::parse(name).map_err(|error| invalid(&format!("\"{}\": {error}", shown(name))))?;
+        let bundle = certificates(name, der)?;
+        bundles.entry(domain).or_insert(bundle);
+    }
     let Some(svid) = svids.into_iter().next() else {
         return Err(Failure::new(Kind::NoSvid, format!("no SVID from {what}: it has none for this process"))
             .hint("no registration entry is for this process; with SPIRE: spire-server entry show"));
     };
-    let id = SpiffeId::parse(&svid.spiffe_id)
-        .map_err(|error| invalid(&format!("\"{}\" is no SPIFFE ID: {error}", shown(&svid.spiffe_id))))?;
+    let id = spiffe_id(&svid.spiffe_id)?;
     let chain = certificates(&svid.spiffe_id, &svid.chain)?;
-    if chain.is_empty() {
-        return Err(invalid(&format!("{id} has no certificate")));
+    let Some(certificate) = chain.first() else { return Err(invalid(&format!("{id} has no certificate"))) };
+    match id_of(certificate) {
+        Ok(other) if other != id => return Err(invalid(&format!("the certificate of {id} is that of {other}"))),
+        Ok(_) => {}
+        Err(cause) => return Err(invalid(&format!("the certificate of {id} is no X.509-SVID: {cause}"))),
     }
-    let mut bundles = BTreeMap::new();
-    for (name, der) in &federated_bundles {
-        bundles.insert(domain(name)?, certificates(name, der)?);
-    }
-    let own = certificates(&id.trust_domain.to_string(), &svid.bundle)?;
-    if own.is_empty() {
+    if bundles.get(&id.trust_domain).is_none_or(Vec::is_empty) {
         let message = format!("{what} gave no certificate to believe for the trust domain {}", id.trust_domain);
         return Err(Failure::new(Kind::NoTrustBundle, message));
     }
-    bundles.insert(id.trust_domain.clone(), own);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key));
     Ok(Workload { svid: Svid { id, chain, key }, bundles })
 }
 
 /// Certificates that stand one after another.
 fn split(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    /// The tag of a certificate.
+    const SEQUENCE: u8 = 0x30;
     let mut reader = SliceReader::new(der).ok()?;
     let mut certificates = Vec::new();
     while !reader.is_finished() {
-        certificates.push(reader.tlv_bytes().ok()?.to_vec().into());
+        let certificate = reader.tlv_bytes().ok().filter(|certificate| certificate[0] == SEQUENCE)?;
+        certificates.push(certificate.to_vec().into());
+        if certificates.len() > MOST {
+            return None;
+        }
     }
     Some(certificates)
 }

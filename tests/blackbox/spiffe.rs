@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, Sa
 use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version::TLS12};
 
 use crate::support::{
-    pki::{Files, Leaf},
+    pki::{Authority, Files, Leaf},
     probe::{Probe, Ran},
     server::{self, Recorder, TlsSetup},
     workload::{Agent, Reply, TrustDomain, X509Svid, X509SvidResponse},
@@ -43,6 +43,11 @@ fn an_identity_for_an_identity() {
         }
         recorder.request();
     }
+    // With one slash, as some have it.
+    let endpoint = agent.endpoint().replace("unix:///", "unix:/");
+    let recorder = serve(&leaf, &domain);
+    let one_slash = Probe::new([&recorder.server.addr(), "-spiffe"]).env("SPIFFE_ENDPOINT_SOCKET", endpoint);
+    one_slash.run().expect_healthy();
     let request = &agent.requests()[0];
     assert_eq!(request.uri().path(), "/SpiffeWorkloadAPI/FetchX509SVID");
     assert_eq!(request.headers()["workload.spiffe.io"], "true");
@@ -222,11 +227,6 @@ fn servers_that_are_not_believed() {
             "tls-certificate-invalid",
             no_svid("the key of spiffe://example.org/api may not sign"),
         ),
-        (
-            domain.svid("/api", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
-            "tls-certificate-invalid",
-            "the certificate is not for servers".to_owned(),
-        ),
     ] {
         let recorder = serve(&leaf, &domain);
         let line = format!("error: TLS handshake with {} failed: {cause}", recorder.server.address);
@@ -236,6 +236,88 @@ fn servers_that_are_not_believed() {
     }
     let plain = server::plaintext();
     probe(&agent, &plain.addr(), &["-output=json"]).expect_kind(1, "tls", "tls-plaintext-server");
+}
+
+#[test]
+fn what_a_certificate_is_for_is_no_matter() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let for_clients =
+        domain.svid("/api", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    let for_nothing = domain.svid("/api", |params| params.key_usages = Vec::new());
+    for leaf in [for_clients, for_nothing] {
+        probe(&agent, &serve(&leaf, &domain).server.addr(), &[]).expect_healthy();
+    }
+}
+
+#[test]
+fn authorities_that_may_not_issue() {
+    let files = Files::new();
+    let own = TrustDomain::new("example.org");
+    let domain = |change: fn(&mut rcgen::CertificateParams)| TrustDomain {
+        name: "example.org",
+        authority: Authority::with("example.org", change),
+    };
+    let lapsed = domain(|params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 2, 3);
+    });
+    let early = domain(|params| params.not_before = date_time_ymd(3000, 1, 1));
+    let no_issuer = domain(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
+    let no_authority = domain(|params| params.is_ca = IsCa::NoCa);
+    let limited = domain(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below = TrustDomain { name: "example.org", authority: limited.authority.intermediate("below") };
+    let impostor = TrustDomain { name: "example.org", authority: own.authority.impostor("impostor") };
+    let none = "the bundle of example.org holds no certificate that may issue others";
+    let unknown = "no certificate in the bundle of example.org has issued that of spiffe://example.org/api";
+    let of_it = "the certificate of CN=example.org in the bundle of example.org";
+    for (number, (bundle, issuer, kind, cause)) in [
+        (&lapsed, &lapsed, "tls-certificate-expired", format!("{of_it} expired on 2021-02-03T00:00:00Z")),
+        (&early, &early, "tls-certificate-not-yet-valid", format!("{of_it} is not valid before 3000-01-01T00:00:00Z")),
+        (&no_issuer, &no_issuer, "tls-certificate-unknown-issuer", none.to_owned()),
+        (&no_authority, &no_authority, "tls-certificate-unknown-issuer", none.to_owned()),
+        (&limited, &below, "tls-certificate-invalid", "the certificate is not acceptable: ".to_owned()),
+        (&own, &impostor, "tls-certificate-unknown-issuer", unknown.to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let entry = X509Svid { bundle: bundle.bundle(), ..own.entry("/probe") };
+        let agent = Agent::new(&files.path(&format!("{number}.sock")), Reply::with(vec![entry]));
+        let recorder = serve(&issuer.svid("/api", |_| ()), &own);
+        let ran = probe(&agent, &recorder.server.addr(), &["-output=json"]);
+        ran.expect_kind(1, "tls", kind);
+        let line = format!("TLS handshake with {} failed: {cause}", recorder.server.address);
+        assert!(ran.json()["error"]["message"].as_str().is_some_and(|message| message.starts_with(&line)), "{ran}");
+    }
+    // A limit that is kept.
+    let entry = X509Svid { bundle: limited.bundle(), ..own.entry("/probe") };
+    let agent = Agent::new(&files.path("limited.sock"), Reply::with(vec![entry]));
+    probe(&agent, &serve(&limited.svid("/api", |_| ()), &own).server.addr(), &[]).expect_healthy();
+}
+
+#[test]
+fn the_bundles_of_all_identities_count() {
+    let files = Files::new();
+    let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
+    let reply = Reply::with(vec![domain.entry("/probe"), other.entry("/probe")]);
+    let agent = Agent::new(&files.path("agent.sock"), reply);
+    probe(&agent, &serve(&other.svid("/api", |_| ()), &domain).server.addr(), &[]).expect_healthy();
+}
+
+#[test]
+fn what_was_before_is_not_told_as_now() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let replies = vec![Reply::with(vec![domain.entry("/probe")]), Reply::Status("7", "no identity issued")];
+    let agent = Agent::rotating(&files.path("agent.sock"), replies);
+    let leaf = domain.svid("/api", |params| params.not_before = date_time_ymd(3000, 1, 1));
+    let recorder = serve(&leaf, &domain);
+    let ran = probe(&agent, &recorder.server.addr(), &["-wait=1s", "-output=json"]);
+    let line = ran.json();
+    assert_eq!(line["error"]["kind"], "workload-api-denied", "{ran}");
+    assert_eq!((line.get("peer"), line.get("tls"), line.get("timings_ms")), (None, None, None), "{ran}");
 }
 
 #[test]
@@ -253,6 +335,9 @@ fn a_server_that_does_not_believe_us() {
             ran.expect_kind(1, "tls", "tls-client-certificate-rejected");
         }
     }
+    let recorder = serve(&leaf, &domain);
+    let ran = probe(&old, &recorder.server.addr(), &[]);
+    assert!(ran.stderr.ends_with("\nhint: it expired on 2021-02-03\n"), "{ran}");
 }
 
 #[test]
@@ -286,7 +371,7 @@ fn agents_that_give_nothing() {
         (
             Reply::with(vec![X509Svid { bundle: vec![1, 2, 3], ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: the certificates of example.org are not DER",
+            "the answer of {agent} cannot be used: the certificates of example.org are not DER, or too many",
             None,
         ),
         (
@@ -298,7 +383,21 @@ fn agents_that_give_nothing() {
         (
             Reply::with(vec![X509Svid { chain: vec![48, 0], ..entry() }]),
             "svid-invalid",
-            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its certificate cannot be read",
+            "the answer of {agent} cannot be used: the certificate of spiffe://example.org/probe is no X.509-SVID: it cannot \
+             be read",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { spiffe_id: "spiffe://example.org/other".to_owned(), ..entry() }]),
+            "svid-invalid",
+            "the answer of {agent} cannot be used: the certificate of spiffe://example.org/other is that of \
+             spiffe://example.org/probe",
+            None,
+        ),
+        (
+            Reply::with(vec![X509Svid { bundle: [48, 0].repeat(2000), ..entry() }]),
+            "svid-invalid",
+            "the answer of {agent} cannot be used: the certificates of example.org are not DER, or too many",
             None,
         ),
         (
@@ -356,6 +455,7 @@ fn where_the_agent_is_not() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let forms = "write unix:///path or tcp://ip:port";
     let missing = format!("unix://{}", socket.display());
+    let file = format!("unix://{}", files.write("file", ""));
     let refused = format!("tcp://{free}");
     let unreachable = |endpoint: &str, cause: &str| {
         format!("no SVID from the SPIFFE Workload API at {endpoint}: cannot connect to {endpoint}: {cause}")
@@ -363,13 +463,20 @@ fn where_the_agent_is_not() {
     for (endpoint, kind, line) in [
         ("", "workload-api-address", "SPIFFE_ENDPOINT_SOCKET is not set, and -spiffe needs it".to_owned()),
         ("/run/agent.sock", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"/run/agent.sock\": {forms}")),
+        (
+            "unix:///run/agent.sock?a=b",
+            "workload-api-address",
+            format!("SPIFFE_ENDPOINT_SOCKET \"unix:///run/agent.sock?a=b\": {forms}"),
+        ),
+        (
+            "tcp://127.0.0.1:http",
+            "workload-api-address",
+            format!("SPIFFE_ENDPOINT_SOCKET \"tcp://127.0.0.1:http\": {forms}"),
+        ),
         ("unix:agent.sock", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"unix:agent.sock\": {forms}")),
         ("tcp://agent:8081", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"tcp://agent:8081\": {forms}")),
-        (
-            "tcp://127.0.0.1",
-            "workload-api-address",
-            "SPIFFE_ENDPOINT_SOCKET \"tcp://127.0.0.1\": the port is missing; write host:port".to_owned(),
-        ),
+        ("tcp://127.0.0.1", "workload-api-address", format!("SPIFFE_ENDPOINT_SOCKET \"tcp://127.0.0.1\": {forms}")),
+        (&file, "workload-api-unusable", unreachable(&file, "it is not a socket")),
         (&missing, "workload-api-unreachable", unreachable(&missing, "no such file")),
         (&refused, "workload-api-unreachable", unreachable(&refused, &format!("connection refused ({free})"))),
     ] {

@@ -67,8 +67,14 @@ fn authority_params(common_name: &str) -> CertificateParams {
 
 impl Authority {
     pub fn new(common_name: &str) -> Self {
+        Self::with(common_name, |_| ())
+    }
+
+    /// An authority with anything changed that a test wants changed.
+    pub fn with(common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().expect("keys can be made");
-        let params = authority_params(common_name);
+        let mut params = authority_params(common_name);
+        change(&mut params);
         let certificate = params.self_signed(&key).expect("the parameters are valid");
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
     }
@@ -80,12 +86,10 @@ impl Authority {
 
     /// An authority whose time was over on 2021-02-03.
     pub fn expired(common_name: &str) -> Self {
-        let key = KeyPair::generate().expect("keys can be made");
-        let mut params = authority_params(common_name);
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2021, 2, 3);
-        let certificate = params.self_signed(&key).expect("the parameters are valid");
-        Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain: Vec::new() }
+        Self::with(common_name, |params| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 2, 3);
+        })
     }
 
     /// An authority below this one; its leaves bring its certificate along.
