@@ -93,6 +93,7 @@ pub(crate) enum Kind {
     Unreachable,
     ConnectTimeout,
     SocketMissing,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "of unix sockets"))]
     NotASocket,
     PermissionDenied,
     ConnectFailed,
