@@ -1,5 +1,5 @@
 //! The rest of the repository keeps up with the program: the README with its kinds and flags, the fuzz targets with its
-//! modules, the files of docker/ with its flags, its version and the protocol.
+//! modules, the files of docker/ with its flags, its version and the protocol, the changelog with its version.
 
 use std::fs;
 
@@ -83,6 +83,18 @@ fn every_health_check_in_the_examples_can_run() {
 fn the_image_has_the_version_of_the_package() {
     let version = format!("\nARG VERSION={}\n", env!("CARGO_PKG_VERSION"));
     assert!(read("docker/Dockerfile").contains(&version), "docker/Dockerfile has not{version}");
+}
+
+#[test]
+fn the_changelog_has_the_version_of_the_package() {
+    let changelog = read("CHANGELOG.md");
+    let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.next(), Some("[Unreleased]"), "what comes next has its place");
+    // Before the first release there is no other.
+    if let Some(newest) = sections.next() {
+        let version = concat!("[", env!("CARGO_PKG_VERSION"), "] - ");
+        assert!(newest.starts_with(version), "CHANGELOG.md has {newest}, not {version}");
+    }
 }
 
 #[test]
