@@ -1,7 +1,7 @@
 //! The rest of the repository keeps up with the program: the README with its kinds and flags, the fuzz targets with its
-//! modules, the files of docker/ with its flags, its version and the protocol.
+//! modules, the files of docker/ with its flags, its version and the protocol, the changelog with its version.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -40,6 +40,10 @@ fn every_flag_has_its_place() {
 
 #[test]
 fn every_module_can_be_fuzzed() {
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").exists() {
+        // This is no repository but a package, and cargo leaves packages inside of it out.
+        return;
+    }
     let (main, fuzz) = (read("src/main.rs"), read("fuzz/lib.rs"));
     let modules: Vec<&str> = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
     assert!(modules.len() > 15, "the modules are found: {modules:?}");
@@ -83,6 +87,18 @@ fn every_health_check_in_the_examples_can_run() {
 fn the_image_has_the_version_of_the_package() {
     let version = format!("\nARG VERSION={}\n", env!("CARGO_PKG_VERSION"));
     assert!(read("docker/Dockerfile").contains(&version), "docker/Dockerfile has not{version}");
+}
+
+#[test]
+fn the_changelog_has_the_version_of_the_package() {
+    let changelog = read("CHANGELOG.md");
+    let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.next(), Some("[Unreleased]"), "what comes next has its place");
+    // Before the first release there is no other.
+    if let Some(newest) = sections.next() {
+        let version = concat!("[", env!("CARGO_PKG_VERSION"), "] - ");
+        assert!(newest.starts_with(version), "CHANGELOG.md has {newest}, not {version}");
+    }
 }
 
 #[test]
