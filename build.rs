@@ -20,11 +20,7 @@ fn main() {
 /// one; or as the repository says.
 fn commit() -> Option<String> {
     const GIVEN: &str = "SOURCE_COMMIT";
-    const LOG: &str = ".git/logs/HEAD";
     println!("cargo::rerun-if-env-changed={GIVEN}");
-    if Path::new(LOG).exists() {
-        println!("cargo::rerun-if-changed={LOG}");
-    }
     let is_commit = |text: &String| text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if let Ok(given) = env::var(GIVEN) {
         return Some(given).filter(is_commit);
@@ -36,8 +32,13 @@ fn commit() -> Option<String> {
     if !Path::new(".git").exists() {
         return None;
     }
-    let output = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(is_commit)
+    let output = Command::new("git").args(["rev-parse", "HEAD", "--git-path", "logs/HEAD"]).output().ok()?;
+    let output = String::from_utf8(output.stdout).ok()?;
+    let (commit, log) = output.trim().split_once('\n')?;
+    if Path::new(log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    Some(commit.to_owned()).filter(is_commit)
 }
 
 /// 250 kB, of the standard library's and with them all others. Tests unwind, so only a release goes without; and it takes

@@ -15,7 +15,7 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use h2::Reason;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, response::Parts};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::{Body as _, Bytes, Frame, Incoming},
@@ -26,7 +26,7 @@ use tonic::{Code, body::Body};
 use tower_service::Service;
 
 use crate::{
-    http2::in_brackets,
+    http2::{REFUSED, in_brackets},
     outcome::{Failure, Kind, Retry},
     text::{printable, snake_case},
 };
@@ -90,13 +90,7 @@ impl Service<Request<Body>> for Guard {
 
 /// Reads the whole response and passes it on if it is a complete answer with a message of at most `most` bytes.
 async fn pass(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (mut head, body) = response.into_parts();
-    if body.is_end_stream() {
-        return Err(trailers_only(head.status, &head.headers, gzip));
-    }
-    if !is_grpc(&head.headers) {
-        return Err(not_grpc(head.status, &head.headers));
-    }
+    let (mut head, body) = begun(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
     let (mut message, trailers) = match read(body, is_gzip, most).await {
         // What comes with another HTTP status need not be a message.
@@ -136,15 +130,21 @@ async fn pass(response: Response<Incoming>, gzip: bool, most: usize) -> Result<R
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
+/// A response that begins as an answer, with more to come.
+fn begun(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), Failure> {
+    let (head, body) = response.into_parts();
+    if body.is_end_stream() {
+        Err(trailers_only(head.status, &head.headers, gzip))
+    } else if !is_grpc(&head.headers) {
+        Err(not_grpc(head.status, &head.headers))
+    } else {
+        Ok((head, body))
+    }
+}
+
 /// Passes on a response whose messages are read as they come, if it begins as one.
 fn pass_on(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (mut head, body) = response.into_parts();
-    if body.is_end_stream() {
-        return Err(trailers_only(head.status, &head.headers, gzip));
-    }
-    if !is_grpc(&head.headers) {
-        return Err(not_grpc(head.status, &head.headers));
-    }
+    let (mut head, body) = begun(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
     strip(&mut head.headers);
     Ok(Response::from_parts(head, Body::new(Guarded { body, gzip, is_gzip, most, unread: Vec::new() })))
@@ -443,6 +443,6 @@ fn broken_stream(error: &h2::Error) -> Failure {
 
 /// The failure of a request that a GOAWAY left out.
 fn refused(reason: Option<Reason>) -> Failure {
-    let cause = format!("the server refused the connection: GOAWAY{}", in_brackets(reason));
+    let cause = format!("{REFUSED}: GOAWAY{}", in_brackets(reason));
     Failure::new(Kind::StreamBroken, cause).retry(Retry::OnceMore)
 }

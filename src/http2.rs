@@ -44,6 +44,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the farewell to be written. A server that reads takes microseconds.
 const FAREWELL: Duration = Duration::from_millis(50);
 
+/// What a GOAWAY before or in place of an answer means.
+pub(crate) const REFUSED: &str = "the server refused the connection";
+
 /// A connection that takes requests.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -133,7 +136,7 @@ impl Connection {
         tls?.late_alert(config, self.witness.seen().end())
     }
 
-    /// What a GOAWAY says that came among the server's first frames, and whether it left out our request.
+    /// A GOAWAY that came among the server's first frames, as messages tell it, and whether it left out our request.
     pub(crate) fn goaway(&self) -> Option<(String, bool)> {
         let goaway = self.witness.seen().goaway()?;
         Some((describe(&goaway), goaway.last_stream == 0))
@@ -156,7 +159,7 @@ impl Connection {
 
 fn describe(GoAway { code, text, .. }: &GoAway) -> String {
     let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", shown(text)) };
-    format!("the server refused the connection: GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
+    format!("GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
 }
 
 /// An error code's name as RFC 9113 writes it, or its number, behind the name of a frame.
@@ -187,7 +190,10 @@ fn failure(config: &Config, seen: &Seen, through_tls: bool, late: Option<Deadlin
             failed(Kind::NotHttp2, &format!("the server {opening}")).hint("is this the gRPC port?")
         }
         (Opening::Frame(_), ..) => {
-            let cause = seen.goaway().map_or_else(|| format!("the server {opening}"), |goaway| describe(&goaway));
+            let cause = match seen.goaway() {
+                Some(goaway) => format!("{REFUSED}: {}", describe(&goaway)),
+                None => format!("the server {opening}"),
+            };
             failed(Kind::Http2Refused, &cause)
         }
         (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Question},
     deadline::Deadline,
     guard::{Answers, Guard, MAX_LIST, MAX_MESSAGE},
-    http2::Connection,
+    http2::{Connection, REFUSED},
     journal::Journal,
     list,
     outcome::{Failure, Kind, Phase, Retry, status_name},
@@ -140,7 +140,19 @@ impl Caller<'_> {
         match updates.message().await {
             Ok(Some(update)) => Ok(update.status),
             Ok(None) => Err(self.ended()),
-            Err(status) => Err(self.failure(WATCH, &status, None)),
+            Err(status) => {
+                let failure = self.failure(WATCH, &status, None);
+                // What would refuse a request only ends what has been answered.
+                let goaway = self.connection.goaway().map(|(goaway, _)| goaway);
+                match goaway.or_else(|| (failure.retry == Retry::OnceMore).then(|| "GOAWAY".to_owned())) {
+                    Some(goaway) if failure.kind == Kind::StreamBroken => {
+                        let address = &self.config.address;
+                        let message = format!("{WATCH} {address} failed: the server closes the connection: {goaway}");
+                        Err(Failure { message, ..failure })
+                    }
+                    _ => Err(failure),
+                }
+            }
         }
     }
 
@@ -224,7 +236,7 @@ impl Caller<'_> {
         if failure.kind == Kind::StreamBroken
             && let Some((goaway, left_out)) = self.connection.goaway()
         {
-            failure.message = goaway;
+            failure.message = format!("{REFUSED}: {goaway}");
             if left_out {
                 failure.retry = Retry::OnceMore;
             }
