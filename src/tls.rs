@@ -205,6 +205,11 @@ impl Client {
 
     fn certificate_failure(&self, config: &Config, error: &CertificateError) -> Failure {
         let failed = |kind, cause: &str| handshake_failure(config, kind, cause);
+        if let CertificateError::Other(OtherError(error)) = error
+            && let Some(NotAccepted { kind, cause }) = error.downcast_ref()
+        {
+            return failed(*kind, cause);
+        }
         let presented = self.verifier.presented();
         let now = UnixTime::now();
         match error {
@@ -226,9 +231,6 @@ impl Client {
             CertificateError::UnknownIssuer => self.unknown_issuer(config, presented.as_ref(), now),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
-            }
-            CertificateError::Other(OtherError(error)) if let Some(refusal) = error.downcast_ref::<NotAccepted>() => {
-                failed(refusal.kind, &refusal.cause)
             }
             CertificateError::Other(OtherError(error)) if error.is::<WrongSigner>() => {
                 let cause = match self.verifier.chain().as_slice() {
