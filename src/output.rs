@@ -14,7 +14,8 @@ const MAX_OUTPUT: usize = 4096;
 const SOON: Duration = Duration::from_millis(50);
 /// How long a reader of much may take for what came before.
 const READS_ON: Duration = Duration::from_secs(5);
-/// How often to look whether a reader has caught up.
+/// How often to look whether a reader has caught up. The event cannot be awaited for every kind of stream: epoll takes no
+/// files, and to make a pipe non-blocking would make it so for whoever shares it.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Where a line goes.

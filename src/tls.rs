@@ -554,12 +554,11 @@ fn svid_key(Svid { id, chain, key }: Svid, provider: &CryptoProvider) -> Result<
     };
     let signer = provider.key_provider.load_private_key(key);
     let signer = signer.map_err(|_| invalid("its key is broken or of a kind that is not supported"))?;
-    let is_its_key = signer.public_key().map(|key| is_for_key(&chain[0], &key));
-    match is_its_key {
-        None | Some(Some(true)) => Ok(CertifiedKey::new(chain, signer)),
-        Some(Some(false)) => Err(invalid("its key is not that of its certificate")),
-        Some(None) => Err(invalid("its certificate cannot be read")),
+    // Without a public key from the signer nothing speaks against it.
+    if signer.public_key().is_some_and(|key| is_for_key(&chain[0], &key) != Some(true)) {
+        return Err(invalid("its key is not that of its certificate"));
     }
+    Ok(CertifiedKey::new(chain, signer))
 }
 
 /// Our certificate, if there is one, and whether the server asked for it.

@@ -50,12 +50,16 @@ impl Verifier {
                 if journal.is_verbose() {
                     note_broken(journal, roots.broken());
                 }
-                Ok(Self { judge: Arc::new(Judge { judge: roots, provider: Arc::clone(provider) }), ..Self::anyone() })
+                Ok(Self {
+                    judge: Arc::new(Judge { by: By::System(roots), provider: Arc::clone(provider) }),
+                    ..Self::anyone()
+                })
             }
             Trusted::File(file) => Self::by_file(&file, provider, journal),
-            Trusted::Bundles(bundles) => {
-                Ok(Self { judge: Arc::new(Judge { judge: bundles, provider: Arc::clone(provider) }), ..Self::anyone() })
-            }
+            Trusted::Bundles(bundles) => Ok(Self {
+                judge: Arc::new(Judge { by: By::Bundles(bundles), provider: Arc::clone(provider) }),
+                ..Self::anyone()
+            }),
         }
     }
 
@@ -208,62 +212,23 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Judges chains of certificates in a way of its own, and signatures as everybody does.
+/// Judges chains of certificates by what is not one list of roots, and signatures as everybody does.
 #[derive(Debug)]
-struct Judge<J> {
-    judge: J,
+struct Judge {
+    by: By,
     provider: Arc<CryptoProvider>,
 }
 
-/// What is to be believed of a chain of certificates.
-trait JudgeChains: fmt::Debug + Send + Sync {
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-        provider: &CryptoProvider,
-    ) -> Result<(), rustls::Error>;
+/// What chains of certificates are judged by.
+#[derive(Debug)]
+enum By {
+    /// The system's trusted certificates, of which only those are read that the server's name.
+    System(SystemRoots),
+    /// SPIFFE IDs, whatever the name.
+    Bundles(Bundles),
 }
 
-/// By the system's trusted certificates, of which it reads only those that the server's name.
-impl JudgeChains for SystemRoots {
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-        provider: &CryptoProvider,
-    ) -> Result<(), rustls::Error> {
-        let chain: Vec<EndEntityCert<'_>> =
-            iter::once(end_entity).chain(intermediates).filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
-        let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(self.of(&issuers));
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
-        verify_server_name(&certificate, server_name)
-    }
-}
-
-/// By SPIFFE IDs, whatever the name.
-impl JudgeChains for Bundles {
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        now: UnixTime,
-        provider: &CryptoProvider,
-    ) -> Result<(), rustls::Error> {
-        self.verify(end_entity, intermediates, now, &provider.signature_verification_algorithms)
-    }
-}
-
-impl<J: JudgeChains> ServerCertVerifier for Judge<J> {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -272,7 +237,20 @@ impl<J: JudgeChains> ServerCertVerifier for Judge<J> {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge.judge(end_entity, intermediates, server_name, now, &self.provider)?;
+        let algorithms = &self.provider.signature_verification_algorithms;
+        match &self.by {
+            By::System(system) => {
+                let chain = iter::once(end_entity).chain(intermediates);
+                let chain: Vec<EndEntityCert<'_>> = chain.filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+                let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(system.of(&issuers));
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms.all)?;
+                verify_server_name(&certificate, server_name)?;
+            }
+            By::Bundles(bundles) => bundles.verify(end_entity, intermediates, now, algorithms)?,
+        }
         Ok(ServerCertVerified::assertion())
     }
 

@@ -197,7 +197,7 @@ fn refused(what: &str, status: &Status) -> Failure {
             .hint("no registration entry is for this process; with SPIRE: spire-server entry show"),
         _ => Failure::new(Kind::WorkloadApiFailed, message),
     };
-    code.map_or(failure.clone(), |code| failure.code(code))
+    Failure { grpc_code: code, ..failure }
 }
 
 /// The first identity in an answer, which is the default, and the bundles of all.
