@@ -1,4 +1,4 @@
-# fish completion for grpc_health_probe, made by src/manual.rs
+# fish completion for grpc_health_probe, made by src/cli/manual.rs
 
 complete -c grpc_health_probe -f
 complete -c grpc_health_probe -o addr -x -d 'The server, also without -addr: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, unix-abstract:name'
@@ -9,8 +9,8 @@ complete -c grpc_health_probe -o all-addresses -d 'Ask at each address that the 
 complete -c grpc_health_probe -o rpc-header -x -d 'Request metadata. Repeatable'
 complete -c grpc_health_probe -o rpc-header-file -x -d 'The same, the value read from a file. Repeatable'
 complete -c grpc_health_probe -o user-agent -x -d 'The user-agent header [default: grpc_health_probe]'
-complete -c grpc_health_probe -o gzip -d 'Compress the request, accept a compressed answer'
-complete -c grpc_health_probe -o connect-timeout -x -d 'Resolve, connect, TLS and HTTP/2 together; if given, a refused address is tried until then [default: 1s]'
+complete -c grpc_health_probe -o gzip -d 'Compress the request, accept a compressed response'
+complete -c grpc_health_probe -o connect-timeout -x -d 'Resolve, connect, TLS and HTTP/2 together; if given, a refused address is retried until then [default: 1s]'
 complete -c grpc_health_probe -o rpc-timeout -x -d 'The request and its answer [default: 1s]'
 complete -c grpc_health_probe -o timeout -x -d 'Bound on the whole run; keep it below the orchestrator\'s own'
 complete -c grpc_health_probe -o wait -x -d 'Probe again, on new connections, until healthy or this is over'

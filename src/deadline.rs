@@ -1,4 +1,4 @@
-//! Deadlines: moments that no step may outlast, whatever it waits for.
+//! Deadlines: the moments by which each step must end, whatever it waits for.
 
 use std::{future::Future, thread, time::Duration};
 
@@ -7,14 +7,14 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use crate::goflag::format_duration;
+use crate::duration::format_duration;
 
-/// Longer than any probe runs, and far from where clocks overflow.
-const FAR: Duration = Duration::from_hours(30 * 365 * 24);
-/// Enough for getaddrinfo, which is the hungriest of what runs on a thread of its own.
+/// The longest time-out that is kept as given: longer than any probe runs, and far from where clocks overflow.
+const MAX_LIMIT: Duration = Duration::from_hours(30 * 365 * 24);
+/// The stack of a thread for blocking work, in bytes. getaddrinfo needs the most.
 const THREAD_STACK: usize = 256 * 1024;
 
-/// A moment, and the time-out it comes from.
+/// A moment, and the time-out that it comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
@@ -28,16 +28,16 @@ pub(crate) struct Elapsed;
 /// Why work on a thread gave no result.
 #[derive(Debug)]
 pub(crate) enum Unfinished {
-    /// The deadline came first; the thread is left behind.
+    /// The deadline came first. The thread is left behind.
     Elapsed,
     /// The system gave no thread.
     NoThread(std::io::Error),
 }
 
 impl Deadline {
-    /// `limit` after `start`.
+    /// Sets a deadline at `limit` after `start`.
     pub(crate) fn new(start: Instant, limit: Duration) -> Self {
-        Self { at: start + limit.min(FAR), limit }
+        Self { at: start + limit.min(MAX_LIMIT), limit }
     }
 
     /// The earlier of the two.
@@ -53,17 +53,18 @@ impl Deadline {
         format_duration(self.limit)
     }
 
-    /// Whether this time-out is where the deadline comes from.
+    /// Whether the deadline comes from a time-out of this length.
     pub(crate) fn is_from(&self, limit: Duration) -> bool {
         self.limit == limit
     }
 
-    /// What is left of it.
+    /// The time left until the deadline, zero when it is over.
     pub(crate) fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Whether a peer that keeps the same time, in milliseconds, may call it over: from half of it on.
+    /// Whether more than half of the time is over. From then on a server that was told the same deadline, in milliseconds,
+    /// may be a moment ahead of us.
     pub(crate) fn is_half_over(&self) -> bool {
         self.remaining() < self.limit / 2 + Duration::from_millis(1)
     }
@@ -75,21 +76,21 @@ impl Deadline {
 
     /// Runs `work` until the deadline.
     ///
-    /// What is ready only after the deadline is too late: a process that was suspended meanwhile finds both its
-    /// deadline past and its answer there.
+    /// A result that is ready only after the deadline does not count: a process that was suspended in between finds both
+    /// that the deadline is past and that the answer has come.
     pub(crate) async fn bound<T>(&self, work: impl Future<Output = T>) -> Result<T, Elapsed> {
         let result = timeout_at(self.at, work).await.map_err(|_| Elapsed)?;
         if Instant::now() > self.at { Err(Elapsed) } else { Ok(result) }
     }
 
-    /// Runs `work` that blocks on a thread of its own, until the deadline. Nobody waits for the thread after that.
+    /// Runs blocking `work` on a thread of its own until the deadline. After that nobody waits for the thread.
     pub(crate) async fn bound_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unfinished> {
         let (sender, receiver) = oneshot::channel();
         let run = move || {
-            // Nobody listens after the deadline.
+            // After the deadline nobody receives the result.
             let _ = sender.send(work());
         };
         thread::Builder::new().stack_size(THREAD_STACK).spawn(run).map_err(Unfinished::NoThread)?;

@@ -1,5 +1,5 @@
-//! Files that the user named, read under a deadline: any of them may be a pipe, or lie on a network file system that
-//! does not answer.
+//! Files that the user named, read under a deadline: any of them may be a pipe, or on a network file system that does not
+//! answer.
 
 use std::{
     fs,
@@ -11,26 +11,26 @@ use std::{
 use crate::{
     deadline::{Deadline, Unfinished},
     outcome::{Failure, Kind},
-    text::{plain, shown},
+    text::{excerpt, io_cause},
 };
 
-/// No bundle of certificates comes near this; `/dev/zero` does.
+/// The largest file that is read, in bytes. No bundle of certificates comes near this; `/dev/zero` does.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// A flag and its file, for messages.
+/// Names a flag and its file, for messages.
 pub(crate) fn name(flag: &str, path: &Path) -> String {
-    format!("{flag}={}", shown(&path.display().to_string()))
+    format!("{flag}={}", excerpt(&path.display().to_string()))
 }
 
-/// Reads files, and knows which one it is at.
+/// Reads files, and keeps the name of the current one for a message about the deadline.
 #[derive(Debug)]
 pub(crate) struct Reader {
     current: Arc<Mutex<String>>,
-    /// Whether it has a thread of its own, to wait for pipes and devices.
+    /// Whether the reader has a thread of its own and so may wait for pipes and devices.
     may_block: bool,
 }
 
-/// Does `work` with a reader, on a thread that nobody waits for after the deadline.
+/// Runs `work` with a reader, on a thread that nobody waits for after the deadline.
 ///
 /// # Errors
 /// Those of `work`, and `file-unreadable` for the file that took too long.
@@ -45,7 +45,7 @@ pub(crate) async fn read_by<T: Send + 'static>(
     };
     match deadline.bound_blocking(on_thread).await {
         Ok(done) => done,
-        // A system without threads to spare can still read what does not block.
+        // A system without a free thread can still read regular files.
         Err(Unfinished::NoThread(_)) => work(&Reader { current, may_block: false }),
         Err(Unfinished::Elapsed) => {
             let current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,24 +56,24 @@ pub(crate) async fn read_by<T: Send + 'static>(
 }
 
 impl Reader {
-    /// Says what is read next, by other means than this reader's.
-    pub(crate) fn begin(&self, what: String) {
+    /// Sets the name of what is read next by other means than this reader.
+    pub(crate) fn set_current(&self, what: String) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
     /// Reads the file that `flag` names.
     ///
     /// # Errors
-    /// `file-unreadable`: it is missing, a directory, or too large.
+    /// `file-unreadable`: the file is missing, a directory, or too large.
     pub(crate) fn read(&self, flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
         let name = name(flag, path);
-        self.begin(name.clone());
+        self.set_current(name.clone());
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
         let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
         let mut content = Vec::new();
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
-            // One more than it has, so that the end is seen without growing.
+            // One byte more than the file has, so that its end is found without growing the buffer.
             Ok(metadata) if metadata.is_file() => {
                 content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default() + 1);
             }
@@ -87,7 +87,7 @@ impl Reader {
             Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
             Ok(_) => Ok(content),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
-            Err(error) => Err(unreadable(&plain(&error))),
+            Err(error) => Err(unreadable(&io_cause(&error))),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What must hold of the program whatever it is given. The fuzz targets (`fuzz/`) run these on bytes that libFuzzer
-//! finds, the tests below on bytes that proptest makes.
+//! What must hold whatever the program is given. The fuzz targets (`fuzz/`) run these checks on bytes that libFuzzer finds, the
+//! tests below on bytes that proptest makes.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,17 +10,17 @@ use tokio::{
 };
 
 use crate::{
-    cli::{self, Arguments, Request},
-    config::{Config, Question, Style},
+    cli::{self, Request},
+    config::{self, Options},
     deadline::Deadline,
-    goflag::{format_duration, parse_duration},
-    http2::Connection,
-    journal::Journal,
-    outcome::{Kind, Verdict},
-    pem::PemFile,
-    rpc::{Asked, Caller},
-    target,
+    duration::{format_duration, parse_duration},
+    http2::{Connection, Purpose},
+    net::Target,
+    outcome::{Failure, Health, Kind, NonEmpty, Verdict},
+    rpc::{Caller, Question},
     text::printable,
+    tls::{PemFile, describe},
+    trace::Trace,
 };
 
 /// Arguments, one on each line, are understood or refused as usage; a duration that is understood is written so that
@@ -30,12 +30,12 @@ pub fn arguments(bytes: &[u8]) {
     if let Ok(nanos) = parse_duration(&text)
         && let Ok(nanos) = u64::try_from(nanos)
     {
-        let written = format_duration(std::time::Duration::from_nanos(nanos));
+        let written = format_duration(Duration::from_nanos(nanos));
         assert_eq!(parse_duration(&written).ok(), i64::try_from(nanos).ok(), "{text:?} as {written:?}");
     }
     let failure = match cli::parse(text.lines().map(OsString::from)) {
         Ok(Request::Print(_)) => return,
-        Ok(Request::Probe(arguments)) => match understand(&arguments) {
+        Ok(Request::Probe(options)) => match understand(&options) {
             Ok(()) => return,
             Err(failure) => failure,
         },
@@ -46,15 +46,15 @@ pub fn arguments(bytes: &[u8]) {
     assert!(!shown.contains(char::is_control) && shown.len() < 1100);
 }
 
-fn understand(arguments: &Arguments) -> Result<(), crate::outcome::Failure> {
-    Style::new(arguments)?;
-    Config::new(arguments)?.tell();
+fn understand(options: &Options) -> Result<(), Failure> {
+    config::style(options)?;
+    let _ = config::describe(&config::plan(options)?);
     Ok(())
 }
 
-/// A target is understood or refused; its authority can be sent and its server name is not empty.
+/// A target is understood or refused. If it is understood, its authority can be sent and its server name is not empty.
 pub fn target(bytes: &[u8]) {
-    if let Ok(target) = target::parse(&String::from_utf8_lossy(bytes)) {
+    if let Ok(target) = Target::parse(&String::from_utf8_lossy(bytes)) {
         assert!(target.authority.parse::<http::uri::Authority>().is_ok(), "{target:?}");
         assert!(!target.server_name().is_empty(), "{target:?}");
     }
@@ -72,7 +72,7 @@ pub fn pem(bytes: &[u8]) {
                 certificates.iter().filter(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
             assert!(broken > 0 || usable.all(|certificate| found.contains(certificate)));
             for certificate in &certificates {
-                crate::certificate::describe(certificate);
+                describe(certificate);
             }
         }
         Err(failure) => assert_eq!(failure.kind, Kind::CertificateInvalid),
@@ -119,19 +119,24 @@ fn is_healthy(bytes: &[u8], asks: &str) -> bool {
             let _ = theirs.shutdown().await;
             let _ = theirs.read_to_end(&mut received).await;
         });
-        let Ok(Request::Probe(arguments)) = cli::parse(["-addr=:1", "-gzip", asks].map(OsString::from)) else {
+        let Ok(Request::Probe(options)) = cli::parse(["-addr=:1", "-gzip", asks].map(OsString::from)) else {
             unreachable!("these are valid arguments")
         };
-        let config = Config::new(&arguments).expect("these are valid arguments");
-        let journal = Journal::new(None);
+        let plan = config::plan(&options).expect("these are valid arguments");
+        let trace = Trace::unfollowed();
         let start = Instant::now();
-        let deadline = Deadline::new(start, config.connect_timeout);
-        let Ok(connection) = Connection::open(Box::new(ours), &config, None, deadline, &journal).await else {
+        let deadline = Deadline::new(start, plan.connect_timeout);
+        let purpose = match &plan.question {
+            Question::Watch(_) => Purpose::Watch,
+            _ => Purpose::Requests(1),
+        };
+        let target = plan.address();
+        let Ok(connection) = Connection::open(Box::new(ours), target, false, purpose, deadline, &trace).await else {
             return false;
         };
-        let deadline = Deadline::new(Instant::now(), config.rpc_timeout);
-        let caller = Caller { connection: &connection, config: &config, metadata: &config.metadata };
-        let statuses = match &config.question {
+        let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout);
+        let caller = Caller { connection: &connection, target, settings: &plan.rpc, metadata: &plan.metadata };
+        let statuses: Vec<i32> = match &plan.question {
             Question::Watch(service) => match caller.watch(service, deadline).await {
                 Ok((first, mut updates)) => {
                     let next = deadline.bound(caller.next(&mut updates)).await;
@@ -140,14 +145,15 @@ fn is_healthy(bytes: &[u8], asks: &str) -> bool {
                 Err(_) => Vec::new(),
             },
             question => {
-                let answers = caller.ask(&Asked::by(question), deadline, &journal).await;
+                let answers = caller.ask(&question.requests(), deadline, &trace).await;
                 answers.into_iter().flatten().flatten().map(|(_, status)| status).collect()
             }
         };
         connection.close().await;
-        assert!(start.elapsed() <= config.connect_timeout + config.rpc_timeout + std::time::Duration::from_millis(100));
-        let verdicts = statuses.iter().map(|status| Verdict::of(String::new(), Ok(*status)));
-        !statuses.is_empty() && verdicts.into_iter().all(|verdict| verdict.failure.is_none())
+        assert!(start.elapsed() <= plan.connect_timeout + plan.rpc.rpc_timeout + Duration::from_millis(100));
+        let verdicts = statuses.into_iter().map(|status| Verdict::new(String::new(), Ok(status)));
+        NonEmpty::new(verdicts.collect())
+            .is_some_and(|verdicts| verdicts.iter().all(|verdict| verdict.health() == Health::Healthy))
     })
 }
 

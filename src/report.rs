@@ -1,43 +1,56 @@
-//! The last step: what the user gets to read of a probe.
+//! The last step: what the user reads of a probe.
 
-use std::time::Duration;
+mod changes;
+mod json;
+mod progress;
+mod style;
+mod writer;
 
-use crate::{
-    aside::Aside,
-    config::{Question, Style},
-    goflag::format_duration,
+pub(crate) use self::writer::{NotWritten, has_reader};
+pub use self::{changes::Changes, progress::Progress, style::Style};
+use self::{
     json::{Detail, Line},
-    outcome::{Failure, Phase, Probed, Verdict},
-    output::{Output, Stream},
+    writer::{Lines, Stream},
+};
+use crate::{
+    duration::{format_duration, to_microseconds},
+    outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Verdict, health_of},
+    rpc::Question,
     text::{MAX_MESSAGE, MAX_NOTE, printable},
 };
 
-/// What a probe came to, with everything that is told of it.
+/// Writes text that the user asked for, such as the help.
+pub fn print(text: &str) {
+    writer::write_or_lose(Stream::Out, text);
+}
+
+/// What a probe came to, with everything that is reported of it.
 #[derive(Debug)]
-pub(crate) struct Report<'a> {
+pub struct Report<'a> {
     /// The address as the user gave it.
-    pub(crate) address: Option<&'a str>,
+    pub address: Option<&'a str>,
     /// What was to be asked, if that was clear.
-    pub(crate) question: Option<&'a Question>,
-    pub(crate) probed: Vec<Probed>,
+    pub question: Option<&'a Question>,
+    /// What came of it, for each peer.
+    pub results: NonEmpty<ProbeResult>,
 }
 
 impl Report<'_> {
-    /// Prints the report after what was told `aside`; the worst phase that failed, if any, is for the exit code.
-    pub(crate) fn print(&self, style: Style, aside: Option<&Aside>) -> Option<Phase> {
-        let printed = aside.map_or(0, Aside::printed);
+    /// Writes the report after its progress: whether all is healthy, for the exit code.
+    pub fn print(&self, style: Style, progress: Option<&Progress>) -> Health {
+        let written = progress.map_or(0, Progress::finish);
         if self.is_list() {
-            // All of it was asked for; and where it is cut after all, the worst came first.
-            if style.json { self.json(style, Detail::All) } else { self.table(style) }.print_all(printed);
+            // The user asked for all of it. Where it is cut nevertheless, the worst came first.
+            if style.json { self.json(style, Detail::All) } else { self.table() }.write_all(written);
         } else if style.json {
-            // No object is worth less than another; when they are too many, each is brief.
-            let output = self.json(style, Detail::All);
-            let output = if output.fits(printed) { output } else { self.json(style, Detail::Brief) };
-            output.print(printed);
+            // Every object is worth the same. Where they are too many, each is brief.
+            let lines = self.json(style, Detail::All);
+            let lines = if lines.fits(written) { lines } else { self.json(style, Detail::Brief) };
+            lines.write(written);
         } else {
-            self.text(style).print(printed);
+            self.text(style).write(written);
         }
-        self.probed.iter().flat_map(Probed::failures).map(|failure| failure.kind.phase()).min()
+        health_of(&self.results)
     }
 
     fn is_list(&self) -> bool {
@@ -48,33 +61,34 @@ impl Report<'_> {
         self.question.map_or(&[], Question::services)
     }
 
-    fn text(&self, style: Style) -> Output {
-        let mut output = Output::default();
-        for probed in &self.probed {
-            let of_address = Around::address(probed);
-            match &probed.verdicts {
+    fn text(&self, style: Style) -> Lines {
+        let mut lines = Lines::default();
+        for result in self.results.iter() {
+            let of_address = Frame::of_address(result);
+            match &result.verdicts {
                 Ok(verdicts) => {
-                    for verdict in verdicts {
+                    for verdict in verdicts.iter() {
                         let has_name = self.services().len() > 1;
-                        let around = if has_name { of_address.service(&verdict.service) } else { of_address.clone() };
-                        tell(&mut output, style, &around, verdict.failure.as_ref());
+                        let frame =
+                            if has_name { of_address.with_service(verdict.service()) } else { of_address.clone() };
+                        push_verdict(&mut lines, style, &frame, verdict);
                     }
                 }
-                Err(failure) => tell(&mut output, style, &of_address, Some(failure)),
+                Err(failure) => push_failure(&mut lines, &of_address, failure),
             }
         }
-        output
+        lines
     }
 
-    /// A table of services, the worst first, and what went wrong where there is none.
-    fn table(&self, style: Style) -> Output {
-        let mut output = Output::default();
-        let has_addresses = self.probed.iter().any(|probed| probed.address.is_some());
+    /// A table of services, the worst first, and what went wrong where there is no list.
+    fn table(&self) -> Lines {
+        let mut lines = Lines::default();
+        let has_addresses = self.results.iter().any(|result| result.address.is_some());
         let mut rows: Vec<[String; 3]> = Vec::new();
-        for (probed, verdict) in self.listed() {
-            let service = if verdict.service.is_empty() { "\"\"" } else { &verdict.service };
-            let status = verdict.status.as_deref().unwrap_or_default();
-            let address = probed.address.as_deref().unwrap_or_default();
+        for (result, verdict) in self.listed() {
+            let service = if verdict.service().is_empty() { "\"\"" } else { verdict.service() };
+            let status = verdict.status().unwrap_or_default();
+            let address = result.address.as_deref().unwrap_or_default();
             rows.push([address, service, status].map(|cell| printable(cell, MAX_NOTE)));
         }
         if !rows.is_empty() {
@@ -84,103 +98,113 @@ impl Report<'_> {
         let (first, second) = (width(0), width(1));
         for [address, service, status] in &rows {
             let address = if has_addresses { format!("{address:first$}  ") } else { String::new() };
-            output.push(Stream::Result, false, format!("{address}{service:second$}  {status}"));
+            lines.push(Stream::Out, false, format!("{address}{service:second$}  {status}"));
         }
-        for probed in &self.probed {
-            if let Err(failure) = &probed.verdicts {
-                tell(&mut output, style, &Around::address(probed), Some(failure));
+        for result in self.results.iter() {
+            if let Err(failure) = &result.verdicts {
+                push_failure(&mut lines, &Frame::of_address(result), failure);
             }
         }
-        output
+        lines
     }
 
-    /// All that was listed, the worst first, otherwise in order.
-    fn listed(&self) -> impl Iterator<Item = (&Probed, &Verdict)> {
-        (0..=2).rev().flat_map(|weight| {
-            let of_each = self
-                .probed
-                .iter()
-                .flat_map(|probed| probed.verdicts.iter().flatten().map(move |verdict| (probed, verdict)));
-            of_each.filter(move |(_, verdict)| verdict.weight() == weight)
+    /// All verdicts of a list, the worst first, otherwise in order.
+    fn listed(&self) -> impl Iterator<Item = (&ProbeResult, &Verdict)> {
+        (0..=2).rev().flat_map(|rank| {
+            let verdicts = self.results.iter().flat_map(|result| {
+                result.verdicts.iter().flat_map(|verdicts| verdicts.iter()).map(move |verdict| (result, verdict))
+            });
+            verdicts.filter(move |(_, verdict)| rank_in_list(verdict) == rank)
         })
     }
 
     /// An object for each service, also where nothing could be asked.
-    fn json(&self, style: Style, detail: Detail) -> Output {
-        let mut output = Output::default();
-        let mut push = |probed: &Probed, service: Option<&str>, status: Option<&str>, failure: Option<&Failure>| {
-            if failure.is_some() || !style.quiet {
-                let line = Line::new(detail, self.address, service, status, failure).of(detail, probed);
-                output.push(Stream::Result, failure.is_some(), line.to_string());
-            }
-        };
+    fn json(&self, style: Style, detail: Detail) -> Lines {
+        let mut lines = Lines::default();
         if self.is_list() {
-            for (probed, verdict) in self.listed() {
-                push(probed, Some(&verdict.service), verdict.status.as_deref(), verdict.failure.as_ref());
-            }
+            self.listed().for_each(|(result, verdict)| self.push_object(&mut lines, style, detail, result, verdict));
         }
-        for probed in &self.probed {
-            match &probed.verdicts {
+        for result in self.results.iter() {
+            match &result.verdicts {
                 Ok(_) if self.is_list() => {}
                 Ok(verdicts) => {
-                    for Verdict { service, status, failure } in verdicts {
-                        push(probed, Some(service), status.as_deref(), failure.as_ref());
-                    }
+                    verdicts.iter().for_each(|verdict| self.push_object(&mut lines, style, detail, result, verdict));
                 }
-                Err(failure) if self.services().is_empty() => push(probed, None, None, Some(failure)),
                 Err(failure) => {
-                    self.services().iter().for_each(|service| push(probed, Some(service), None, Some(failure)));
+                    let mut push = |service| {
+                        let line = Line::of_failure(detail, self.address, service, failure);
+                        lines.push(Stream::Out, true, line.with_record(detail, result).to_string());
+                    };
+                    match self.services() {
+                        [] => push(None),
+                        services => services.iter().for_each(|service| push(Some(service))),
+                    }
                 }
             }
         }
-        output
+        lines
+    }
+
+    fn push_object(&self, lines: &mut Lines, style: Style, detail: Detail, result: &ProbeResult, verdict: &Verdict) {
+        let is_failure = verdict.failure().is_some();
+        if is_failure || !style.quiet {
+            let line = Line::of_verdict(detail, self.address, verdict).with_record(detail, result);
+            lines.push(Stream::Out, is_failure, line.to_string());
+        }
     }
 }
 
-/// What stands before and behind a line to tell which of several results it is.
-#[derive(Clone)]
-struct Around {
-    before: String,
-    behind: String,
+/// The place of a verdict in a list: 2 comes first.
+fn rank_in_list(verdict: &Verdict) -> u8 {
+    match verdict.failure().map(|failure| failure.kind) {
+        Some(Kind::NotServing) => 2,
+        Some(_) => 1,
+        None => 0,
+    }
 }
 
-impl Around {
-    /// An address and the time it took, where there are several.
-    fn address(probed: &Probed) -> Self {
-        match &probed.address {
-            None => Self { before: String::new(), behind: String::new() },
+/// What stands before and after a message to say which of several results it is about.
+#[derive(Clone)]
+struct Frame {
+    before: String,
+    after: String,
+}
+
+impl Frame {
+    /// The address and the time it took, where there are several addresses.
+    fn of_address(result: &ProbeResult) -> Self {
+        match &result.address {
+            None => Self { before: String::new(), after: String::new() },
             Some(address) => Self {
                 before: format!("{}: ", printable(address, MAX_NOTE)),
-                behind: format!(" ({})", format_duration(rounded(probed.took))),
+                after: format!(" ({})", format_duration(to_microseconds(result.took))),
             },
         }
     }
 
-    fn service(&self, service: &str) -> Self {
+    fn with_service(&self, service: &str) -> Self {
         let before = format!("{}{}: ", self.before, printable(service, MAX_NOTE));
-        Self { before, behind: self.behind.clone() }
+        Self { before, after: self.after.clone() }
     }
 }
 
-fn tell(output: &mut Output, style: Style, Around { before, behind }: &Around, failure: Option<&Failure>) {
-    let Some(failure) = failure else {
-        if !style.quiet {
-            output.push(Stream::Result, false, format!("{before}status: SERVING{behind}"));
-        }
-        return;
-    };
+fn push_verdict(lines: &mut Lines, style: Style, frame: &Frame, verdict: &Verdict) {
+    if let Some(failure) = verdict.failure() {
+        push_failure(lines, frame, failure);
+    } else if !style.quiet {
+        let Frame { before, after } = frame;
+        lines.push(Stream::Out, false, format!("{before}status: SERVING{after}"));
+    }
+}
+
+fn push_failure(lines: &mut Lines, Frame { before, after }: &Frame, failure: &Failure) {
     let message = printable(&failure.message, MAX_MESSAGE);
     if failure.kind.phase() == Phase::Health {
-        output.push(Stream::Result, true, format!("{before}{message}{behind}"));
+        lines.push(Stream::Out, true, format!("{before}{message}{after}"));
     } else {
-        output.push(Stream::Diagnosis, true, format!("error: {before}{message}{behind}"));
+        lines.push(Stream::Err, true, format!("error: {before}{message}{after}"));
     }
     if let Some(hint) = &failure.hint {
-        output.push_once(Stream::Diagnosis, true, format!("hint: {}", printable(hint, MAX_NOTE)));
+        lines.push_once(Stream::Err, true, format!("hint: {}", printable(hint, MAX_NOTE)));
     }
-}
-
-/// To microseconds: more digits would only pretend.
-pub(crate) fn rounded(duration: Duration) -> Duration {
-    Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }

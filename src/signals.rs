@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the probe in good order, as process 1 of a container too, where nothing else would.
+//! SIGTERM and SIGINT end the probe in good order. As process 1 of a container, the probe would otherwise ignore them.
 
 use std::{
     sync::{
@@ -14,17 +14,18 @@ use signal_hook::{
 };
 use tokio::time::sleep;
 
-/// How often to look. A pipe would wake us at once, but costs every probe two descriptors for what one in a million
-/// meets.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often to look for a signal. A pipe would wake us at once, but it costs every probe two descriptors, and signals are
+/// rare.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Signals that came since [`Signals::catch`].
+/// The signals that arrived since [`Signals::catch`].
 #[derive(Debug)]
-pub(crate) struct Signals(Arc<AtomicUsize>);
+pub struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
-    /// Begins to catch signals. One that cannot be caught keeps its usual effect.
-    pub(crate) fn catch() -> Self {
+    /// Begins to catch signals. A signal that cannot be caught keeps its default effect.
+    #[must_use]
+    pub fn catch() -> Self {
         let last = Arc::new(AtomicUsize::new(0));
         for (signal, number) in [(SIGINT, 1), (SIGTERM, 2)] {
             let _ = register_usize(signal, Arc::clone(&last), number);
@@ -32,11 +33,11 @@ impl Signals {
         Self(last)
     }
 
-    /// Waits for a signal: its name.
-    pub(crate) async fn next(&self) -> &'static str {
+    /// Waits for a signal and returns its name.
+    pub async fn next(&self) -> &'static str {
         loop {
             match self.0.load(Ordering::Relaxed) {
-                0 => sleep(LOOK).await,
+                0 => sleep(POLL_INTERVAL).await,
                 1 => return "SIGINT",
                 _ => return "SIGTERM",
             }

@@ -1,21 +1,21 @@
-//! Text for people: nothing raw, nothing endless, names in one form.
+//! Text for people: foreign text is escaped and cut before it is shown, and names have one form.
 
 use std::{fmt::Write as _, io};
 
-/// The most that a message repeats of one thing, such as an argument, so that the cause after it is read too.
-const MAX_SHOWN: usize = 200;
-/// The longest message of a result.
+/// The most that a message repeats of one thing, such as an argument, so that the cause after it is still read.
+const MAX_EXCERPT: usize = 200;
+/// The longest message of a result, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 1200;
-/// The longest hint, name or address in a result, and the longest line of `-v`.
+/// The longest hint, name or address in a result, and the longest line of `-v`, in bytes.
 pub(crate) const MAX_NOTE: usize = 300;
 
-/// Text as a part of a message: [`printable`], and short.
-pub(crate) fn shown(text: &str) -> String {
-    printable(text, MAX_SHOWN)
+/// Foreign text as part of a message: [`printable`], and short.
+pub(crate) fn excerpt(text: &str) -> String {
+    printable(text, MAX_EXCERPT)
 }
 
-/// Escapes what could move a cursor, colour a terminal, forge a line or turn text around, and cuts to about `most`
-/// bytes.
+/// Escapes every character that could move a cursor, colour a terminal, forge a line or reverse the reading direction, and
+/// cuts the text to about `most` bytes.
 pub(crate) fn printable(text: &str, most: usize) -> String {
     let mut out = String::new();
     for character in text.chars() {
@@ -44,7 +44,7 @@ fn is_unsafe(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// `camelCase` as `snake_case`: how the specifications write what Rust writes otherwise.
+/// Turns `camelCase` into `snake_case`, the form of names in the specifications.
 pub(crate) fn snake_case(camel_case: &str) -> String {
     let mut out = String::new();
     let mut after_lower_case = false;
@@ -58,14 +58,14 @@ pub(crate) fn snake_case(camel_case: &str) -> String {
     out
 }
 
-/// An I/O error in plain words: lower case, without its number.
-pub(crate) fn plain(error: &io::Error) -> String {
+/// Words an I/O error as part of a message: lower case, without its number.
+pub(crate) fn io_cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     lower_first(text)
 }
 
-/// A sentence as a part of another.
+/// Turns a sentence into part of another one: its first letter becomes lower case.
 pub(crate) fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_lowercase());

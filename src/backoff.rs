@@ -1,0 +1,41 @@
+//! Growing pauses between attempts.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+/// Pauses that double up to a limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Backoff {
+    first: Duration,
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, next: first, longest }
+    }
+
+    /// The next pause.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause
+    }
+
+    /// The next pause, made up to a fifth shorter or longer, so that probes that began together do not stay together.
+    pub(crate) fn jittered_pause(&mut self) -> Duration {
+        // The standard library's only source of randomness.
+        let random = RandomState::new().hash_one(0) % 401;
+        self.pause() * (800 + u32::try_from(random).unwrap_or_default()) / 1000
+    }
+
+    /// Begins again with the first pause if the attempt took longer than the longest pause.
+    pub(crate) fn reset_after(&mut self, attempt: Duration) {
+        if attempt > self.longest {
+            self.next = self.first;
+        }
+    }
+}

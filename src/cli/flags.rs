@@ -1,0 +1,244 @@
+//! Every flag in one table: its name, what it takes and sets, what it excludes and needs, and its help.
+
+use crate::config::{Given, Options};
+
+/// The variable of a flag is this and the flag's name in upper snake case.
+pub(super) const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
+
+/// A flag and everything that is known of it.
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    pub(super) takes: Takes,
+    /// The flags that cannot be used together with it.
+    pub(super) excludes: &'static [&'static str],
+    /// The flags without which it means nothing.
+    pub(super) needs: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+/// What a flag takes, and the option that it sets.
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// Nothing: `-help`.
+    Nothing,
+    /// A boolean that sets no option: `-version`.
+    Boolean,
+    /// A boolean.
+    Switch(fn(&mut Options) -> &mut Option<Given>),
+    /// One value, and what the help calls it: `FILE`, or all possible values, as in `text|json`.
+    One(&'static str, fn(&mut Options) -> &mut Option<Given>),
+    /// Any number of values, each with a flag of its own.
+    Many(&'static str, fn(&mut Options) -> &mut Vec<Given>),
+}
+
+use Takes::{Boolean, Many, Nothing, One, Switch};
+
+impl Flag {
+    const fn new(name: &'static str, takes: Takes, help: &'static str) -> Self {
+        Self { name, takes, excludes: &[], needs: &[], help }
+    }
+
+    const fn excludes(self, excludes: &'static [&'static str]) -> Self {
+        Self { excludes, ..self }
+    }
+
+    const fn needs(self, needs: &'static [&'static str]) -> Self {
+        Self { needs, ..self }
+    }
+
+    /// The environment variable that stands for the flag, if one does.
+    pub(super) fn variable(&self) -> Option<String> {
+        match self.takes {
+            Nothing | Boolean => None,
+            Switch(_) | One(..) | Many(..) => Some(variable(self.name)),
+        }
+    }
+
+    /// What the help calls the value, if the flag takes one.
+    pub(super) fn value_name(&self) -> Option<&'static str> {
+        match self.takes {
+            Nothing | Boolean | Switch(_) => None,
+            One(name, _) | Many(name, _) => Some(name),
+        }
+    }
+
+    /// What the user gave for it, if anything.
+    pub(super) fn given<'a>(&self, options: &'a mut Options) -> Option<&'a Given> {
+        match self.takes {
+            Nothing | Boolean => None,
+            Switch(field) | One(_, field) => field(options).as_ref(),
+            Many(_, field) => field(options).first(),
+        }
+    }
+}
+
+/// The variable of a flag. Every start makes all of them, so it allocates once.
+pub(super) fn variable(flag: &str) -> String {
+    let mut name = [VARIABLE_PREFIX, flag].concat().into_bytes();
+    for byte in &mut name[VARIABLE_PREFIX.len()..] {
+        *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+    }
+    String::from_utf8(name).expect("flags are ASCII")
+}
+
+/// The flag of this name.
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    all().find(|flag| flag.name == name)
+}
+
+/// All flags, in the order of the help.
+pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().flat_map(|(_, flags)| *flags)
+}
+
+/// All flags under their headings. Their names are Go's, without the dash.
+pub(super) const FLAGS: &[(&str, &[Flag])] = &[
+    (
+        "What to check",
+        &[
+            Flag::new(
+                "addr",
+                One("HOST:PORT", |options| &mut options.addr),
+                "The server, also without -addr: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, \
+                 unix-abstract:name",
+            ),
+            Flag::new(
+                "service",
+                Many("NAME", |options| &mut options.service),
+                "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
+            ),
+            Flag::new(
+                "watch",
+                Switch(|options| &mut options.watch),
+                "Health/Watch: the status and each change of it, until stopped",
+            )
+            .excludes(&["wait", "list"]),
+            Flag::new("list", Switch(|options| &mut options.list), "Health/List: all services and their statuses")
+                .excludes(&["service"]),
+            Flag::new(
+                "all-addresses",
+                Switch(|options| &mut options.all_addresses),
+                "Ask at each address that the name has; healthy only if all are",
+            ),
+            Flag::new(
+                "rpc-header",
+                Many("'NAME: VALUE'", |options| &mut options.rpc_header),
+                "Request metadata. Repeatable",
+            ),
+            Flag::new(
+                "rpc-header-file",
+                Many("'NAME: PATH'", |options| &mut options.rpc_header_file),
+                "The same, the value read from a file. Repeatable",
+            ),
+            Flag::new(
+                "user-agent",
+                One("TEXT", |options| &mut options.user_agent),
+                "The user-agent header [default: grpc_health_probe]",
+            ),
+            Flag::new(
+                "gzip",
+                Switch(|options| &mut options.gzip),
+                "Compress the request, accept a compressed response",
+            ),
+        ],
+    ),
+    (
+        "Time (as in 300ms, 1.5s, 1m30s)",
+        &[
+            Flag::new(
+                "connect-timeout",
+                One("DURATION", |options| &mut options.connect_timeout),
+                "Resolve, connect, TLS and HTTP/2 together; if given, a refused address is retried until then \
+                 [default: 1s]",
+            ),
+            Flag::new(
+                "rpc-timeout",
+                One("DURATION", |options| &mut options.rpc_timeout),
+                "The request and its answer [default: 1s]",
+            ),
+            Flag::new(
+                "timeout",
+                One("DURATION", |options| &mut options.timeout),
+                "Bound on the whole run; keep it below the orchestrator's own",
+            ),
+            Flag::new(
+                "wait",
+                One("DURATION", |options| &mut options.wait),
+                "Probe again, on new connections, until healthy or this is over",
+            ),
+        ],
+    ),
+    (
+        "TLS",
+        &[
+            Flag::new("tls", Switch(|options| &mut options.tls), "Use TLS").excludes(&["spiffe", "alts"]),
+            Flag::new(
+                "tls-ca-cert",
+                One("FILE", |options| &mut options.tls_ca_cert),
+                "Trust these certificates instead of the system's (PEM)",
+            )
+            .needs(&["tls"]),
+            Flag::new(
+                "tls-client-cert",
+                One("FILE", |options| &mut options.tls_client_cert),
+                "Client certificate, with its chain (PEM)",
+            )
+            .needs(&["tls", "tls-client-key"]),
+            Flag::new(
+                "tls-client-key",
+                One("FILE", |options| &mut options.tls_client_key),
+                "Private key of the client certificate (PEM)",
+            )
+            .needs(&["tls", "tls-client-cert"]),
+            Flag::new(
+                "tls-server-name",
+                One("NAME", |options| &mut options.tls_server_name),
+                "Name to verify and to send, instead of the address's host",
+            )
+            .needs(&["tls"]),
+            Flag::new(
+                "tls-no-verify",
+                Switch(|options| &mut options.tls_no_verify),
+                "INSECURE: accept any certificate",
+            )
+            .excludes(&["tls-ca-cert"])
+            .needs(&["tls"]),
+            Flag::new(
+                "spiffe",
+                Switch(|options| &mut options.spiffe),
+                "mTLS with the X.509-SVID from the API at SPIFFE_ENDPOINT_SOCKET",
+            )
+            .excludes(&[
+                "alts",
+                "tls-ca-cert",
+                "tls-client-cert",
+                "tls-client-key",
+                "tls-server-name",
+                "tls-no-verify",
+            ]),
+            Flag::new(
+                "spiffe-id",
+                One("ID", |options| &mut options.spiffe_id),
+                "The server's SPIFFE ID, or its trust domain",
+            )
+            .needs(&["spiffe"]),
+            Flag::new("alts", Switch(|options| &mut options.alts), "Google ALTS (not supported yet)"),
+        ],
+    ),
+    (
+        "Output",
+        &[
+            Flag::new(
+                "exit-codes",
+                One("docker|detailed", |options| &mut options.exit_codes),
+                "0 or 1, or one for each layer that can fail [default: docker]",
+            ),
+            Flag::new("output", One("text|json", |options| &mut options.output), "In words or as JSON [default: text]"),
+            Flag::new("q", Switch(|options| &mut options.quiet), "Print nothing when healthy")
+                .excludes(&["watch", "list"]),
+            Flag::new("v", Switch(|options| &mut options.verbose), "Print the options, then each phase with its time"),
+            Flag::new("version", Boolean, "Print version, commit and target"),
+            Flag::new("help", Nothing, "Print this help"),
+        ],
+    ),
+];

@@ -1,0 +1,81 @@
+//! What the user said, one field for each flag, from the command line and the environment.
+
+use std::fmt;
+
+use crate::{
+    outcome::{Failure, Kind},
+    text::excerpt,
+};
+
+/// One value that the user gave. It may be a secret, so `Debug` does not show it.
+#[derive(Clone)]
+pub(crate) struct Given {
+    pub(crate) text: String,
+    /// What to call it in messages: `-addr`, or the variable that it came from.
+    pub(crate) name: String,
+}
+
+impl Given {
+    /// The failure of a value that cannot be used.
+    pub(crate) fn unusable(&self, error: &anyhow::Error) -> Failure {
+        let text = excerpt(&self.text);
+        let message = match self.name.strip_prefix('-') {
+            Some(_) => format!("{}={text}: {error}", self.name),
+            None => format!("{} \"{text}\": {error}", self.name),
+        };
+        Failure::new(Kind::Usage, message)
+    }
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Everything that the user said. A switch is present if it is set; an empty value counts as not given.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub(crate) addr: Option<Given>,
+    pub(crate) service: Vec<Given>,
+    pub(crate) rpc_header: Vec<Given>,
+    pub(crate) rpc_header_file: Vec<Given>,
+    pub(crate) user_agent: Option<Given>,
+    pub(crate) gzip: Option<Given>,
+    pub(crate) connect_timeout: Option<Given>,
+    pub(crate) rpc_timeout: Option<Given>,
+    pub(crate) timeout: Option<Given>,
+    pub(crate) wait: Option<Given>,
+    pub(crate) watch: Option<Given>,
+    pub(crate) list: Option<Given>,
+    pub(crate) all_addresses: Option<Given>,
+    pub(crate) tls: Option<Given>,
+    pub(crate) tls_no_verify: Option<Given>,
+    pub(crate) tls_ca_cert: Option<Given>,
+    pub(crate) tls_client_cert: Option<Given>,
+    pub(crate) tls_client_key: Option<Given>,
+    pub(crate) tls_server_name: Option<Given>,
+    pub(crate) spiffe: Option<Given>,
+    pub(crate) spiffe_id: Option<Given>,
+    pub(crate) alts: Option<Given>,
+    pub(crate) exit_codes: Option<Given>,
+    pub(crate) output: Option<Given>,
+    pub(crate) quiet: Option<Given>,
+    pub(crate) verbose: Option<Given>,
+    /// Whether the user asked for JSON.
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// The address as the user gave it.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.addr.as_ref().map(|addr| addr.text.as_str())
+    }
+
+    /// Whether the user asked for JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        self.json
+    }
+}

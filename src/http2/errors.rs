@@ -1,0 +1,68 @@
+//! What the errors of HTTP/2 mean, read from the types of hyper and h2.
+
+use h2::Reason;
+
+use super::first_bytes::GoAway;
+use crate::{
+    outcome::{Failure, Kind, Retry},
+    text::excerpt,
+};
+
+/// What a GOAWAY before or in place of an answer means.
+pub(crate) const REFUSED: &str = "the server refused the connection";
+
+/// Describes a GOAWAY for messages: its error code and its text.
+pub(super) fn describe(GoAway { code, text, .. }: &GoAway) -> String {
+    let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", excerpt(text)) };
+    format!("GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
+}
+
+/// Names an error code as RFC 9113 does, or by its number, to stand after the name of a frame.
+fn in_brackets(code: Option<Reason>) -> String {
+    match code.map(|reason| (reason, u32::from(reason))) {
+        Some((reason, 0..=13)) => format!(" ({reason:?})"),
+        Some((_, code)) => format!(" (code {code})"),
+        None => String::new(),
+    }
+}
+
+/// The failure of a request without a complete answer. Its message is the cause alone.
+pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::new(Kind::StreamBroken, "the server is gone or stuck: it does not answer an HTTP/2 PING");
+    }
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return h2_failure(error);
+        }
+        source = error.source();
+    }
+    if error.is_canceled() {
+        return Failure::new(Kind::StreamBroken, "the server closed the connection before it took the request");
+    }
+    Failure::new(Kind::StreamBroken, "the server closed the connection during the response")
+}
+
+fn h2_failure(error: &h2::Error) -> Failure {
+    let reason = error.reason();
+    let failed = |cause: &str| Failure::new(Kind::StreamBroken, format!("{cause}{}", in_brackets(reason)));
+    if error.is_remote() && error.is_go_away() {
+        // The request was not processed (RFC 9113, section 6.8).
+        failed(&format!("{REFUSED}: GOAWAY")).retry(Retry::OnNewConnection)
+    } else if error.is_remote() && error.is_reset() {
+        let failure = failed(RESET);
+        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnNewConnection) } else { failure }
+    } else if error.is_io() {
+        failed("the server closed the connection during the response")
+    } else {
+        failed("the response breaks the rules of HTTP/2, or is too large")
+    }
+}
+
+const RESET: &str = "the server reset the stream: RST_STREAM";
+
+/// The failure of a response that was reset with `NO_ERROR` or `CANCEL`, which hyper reports as its end.
+pub(crate) fn reset_silently() -> Failure {
+    Failure::new(Kind::StreamBroken, RESET)
+}

@@ -1,0 +1,84 @@
+//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket.
+
+mod own_addresses;
+mod resolve;
+mod target;
+mod tcp;
+#[cfg(unix)]
+mod unix;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub(crate) use self::{
+    own_addresses::listening_elsewhere,
+    target::{Endpoint, Host, Target},
+};
+#[cfg(not(unix))]
+use crate::outcome::Kind;
+use crate::{deadline::Deadline, outcome::Failure, trace::Trace};
+
+/// Carries bytes to and from the server: TCP, a unix socket, or TLS over either.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// An open stream to the server, of any kind.
+pub(crate) type Stream = Box<dyn Io>;
+
+/// Opens a stream to the target.
+///
+/// # Errors
+/// Those of the phases resolve and connect.
+pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Stream, Failure> {
+    match &target.endpoint {
+        Endpoint::Tcp(host, port) => {
+            let addresses = addresses(host, *port, deadline, trace).await?;
+            tcp::race(&target.address, addresses, deadline, trace).await
+        }
+        #[cfg(unix)]
+        Endpoint::Unix(path) => unix::connect(&target.address, path.clone(), deadline, trace).await,
+        #[cfg(unix)]
+        Endpoint::Abstract(name) => unix::connect(&target.address, format!("\0{name}").into(), deadline, trace).await,
+        #[cfg(not(unix))]
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => {
+            Err(Failure::new(Kind::Usage, "unix sockets are not supported on this system"))
+        }
+    }
+}
+
+/// Each endpoint that the target stands for, as a target of its own.
+///
+/// # Errors
+/// Those of the phase resolve.
+pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Vec<Target>, Failure> {
+    let Endpoint::Tcp(host, port) = &target.endpoint else { return Ok(vec![target.clone()]) };
+    let mut addresses = addresses(host, *port, deadline, trace).await?;
+    addresses.sort_unstable();
+    addresses.dedup();
+    if *host == Host::Loopback && addresses.iter().any(|address| own_addresses::is_own(address.ip())) {
+        // A machine without IPv6 does not have the loopback address of that family.
+        addresses.retain(|address| own_addresses::is_own(address.ip()));
+    }
+    let endpoint = |address: SocketAddr| {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Name(format!("{}%{}", v6.ip(), v6.scope_id())),
+            _ => Host::Ip(address.ip()),
+        };
+        target.at(&address.to_string(), Endpoint::Tcp(host, *port))
+    };
+    Ok(addresses.into_iter().map(endpoint).collect())
+}
+
+/// The addresses of a host, in the order in which to try them.
+async fn addresses(host: &Host, port: u16, deadline: Deadline, trace: &Trace) -> Result<Vec<SocketAddr>, Failure> {
+    match host {
+        Host::Name(name) => resolve::resolve(name, port, deadline, trace).await,
+        Host::Loopback => Ok(LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
+        Host::Ip(address) => Ok(vec![SocketAddr::new(*address, port)]),
+    }
+}
+
+/// The loopback addresses of both families.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

@@ -1,0 +1,53 @@
+//! The addresses of this machine, and a look for a server that listens on another one of them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use tokio::net::TcpStream;
+
+use super::{
+    LOOPBACK, resolve,
+    target::{Endpoint, Host},
+};
+use crate::deadline::Deadline;
+
+/// Finds another address of this machine that accepts connections on the endpoint's port, if the endpoint is on this
+/// machine: a server may listen on one interface or in one address family only. In a container no other tool can tell.
+pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline) -> Option<SocketAddr> {
+    let Endpoint::Tcp(host, port) = endpoint else { return None };
+    let dialled = match host {
+        Host::Loopback => LOOPBACK.to_vec(),
+        Host::Ip(address) => vec![*address],
+        Host::Name(name) => {
+            resolve::lookup(name, *port, deadline).await.ok()?.ok()?.iter().map(SocketAddr::ip).collect()
+        }
+    };
+    if !dialled.iter().copied().any(is_own) {
+        return None;
+    }
+    for other in own_addresses().into_iter().filter(|other| !dialled.contains(other)) {
+        let other = SocketAddr::new(other, *port);
+        if matches!(deadline.bound(TcpStream::connect(other)).await, Ok(Ok(_))) {
+            return Some(other);
+        }
+    }
+    None
+}
+
+/// Whether an address is this machine's. Connecting a datagram socket sends nothing; it only looks up the route.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    own_address_towards(address) == Some(address)
+}
+
+/// Loopback, and the addresses that this machine uses towards others.
+fn own_addresses() -> Vec<IpAddr> {
+    // Addresses from the networks reserved for documentation (RFC 5737, RFC 3849).
+    let others = [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    LOOPBACK.into_iter().chain(others.into_iter().filter_map(own_address_towards)).collect()
+}
+
+fn own_address_towards(other: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

@@ -1,0 +1,255 @@
+//! Targets: gRPC's syntax for addresses (grpc/doc/naming.md, and what the Go tool accepts), and the endpoint each stands for.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use anyhow::{Result, anyhow, bail, ensure};
+
+use crate::text::excerpt;
+
+/// The longest path of a unix socket, in bytes (`sun_path` without its terminator).
+const MAX_SOCKET_PATH: usize = 107;
+const NO_SPACES: &str = "an address has no spaces or control characters";
+/// The port of `dns:` targets that name none.
+const DNS_DEFAULT_PORT: u16 = 443;
+
+/// What to dial, and what to call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The address as the user gave it, for messages.
+    pub(crate) address: String,
+    pub(crate) endpoint: Endpoint,
+    /// The `:authority` of requests, unless the user gives another.
+    pub(crate) authority: String,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// A TCP port.
+    Tcp(Host, u16),
+    /// A unix socket, by path.
+    Unix(PathBuf),
+    /// A unix socket in Linux's abstract namespace, by name without the leading zero byte.
+    Abstract(String),
+}
+
+/// The host of a TCP endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// This machine: an empty host, or `localhost` (RFC 6761, section 6.3), which needs no resolver.
+    Loopback,
+    /// An address.
+    Ip(IpAddr),
+    /// A name to resolve, or an address with a zone.
+    Name(String),
+}
+
+impl Target {
+    /// Reads a target.
+    ///
+    /// # Errors
+    /// Text that can never be dialled, with what to write instead where that is clear. The message does not repeat the
+    /// whole text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let (endpoint, authority) = parse(text)?;
+        Ok(Self { address: text.to_owned(), endpoint, authority })
+    }
+
+    /// One endpoint of several that this target stands for. The authority stays that of the whole.
+    pub(crate) fn at(&self, address: &str, endpoint: Endpoint) -> Self {
+        Self { address: address.to_owned(), endpoint, authority: self.authority.clone() }
+    }
+
+    /// The name that the server's certificate must be valid for when the user gives no other. It is also the SNI, unless
+    /// it is an address.
+    pub(crate) fn server_name(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Tcp(Host::Ip(address), _) => address.to_string(),
+            Endpoint::Tcp(Host::Name(name), _) => name.split('%').next().unwrap_or(name).to_owned(),
+            Endpoint::Tcp(Host::Loopback, _) | Endpoint::Unix(_) | Endpoint::Abstract(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// An endpoint and its authority.
+type Parsed = (Endpoint, String);
+
+fn parse(text: &str) -> Result<Parsed> {
+    ensure!(!text.contains(char::is_control), NO_SPACES);
+    let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+    match scheme.to_ascii_lowercase().as_str() {
+        "dns" => host_and_port(without_authority(rest, "dns")?, Some(DNS_DEFAULT_PORT)),
+        "passthrough" => {
+            let endpoint = without_authority(rest, "passthrough")?;
+            match endpoint.split_once(':') {
+                Some(("unix", path)) => unix(path),
+                Some(("unix-abstract", name)) => unix_abstract(name),
+                _ => host_and_port(endpoint, None),
+            }
+        }
+        "ipv4" => of_family(rest, IpAddr::is_ipv4, "ipv4:1.2.3.4:50051"),
+        "ipv6" => of_family(rest, IpAddr::is_ipv6, "ipv6:[::1]:50051"),
+        "unix" => unix(rest),
+        "unix-abstract" => unix_abstract(rest),
+        "xds" | "vsock" | "google-c2p" => bail!("{scheme}: addresses are not supported; write host:port"),
+        "http" | "grpc" | "tcp" | "h2c" if rest.starts_with("//") => {
+            bail!("a URL is not an address; write {}", host_of_url(rest))
+        }
+        "https" | "grpcs" if rest.starts_with("//") => {
+            bail!("a URL is not an address; write {} and -tls", host_of_url(rest))
+        }
+        _ if rest.starts_with("//") => bail!("unknown scheme \"{}\"; write host:port", excerpt(scheme)),
+        _ => host_and_port(text, None),
+    }
+}
+
+/// The host and port of a URL, without scheme, path and user.
+fn host_of_url(rest: &str) -> String {
+    let address = rest.trim_start_matches('/').split(['/', '?', '#']).next().unwrap_or_default();
+    let address = address.rsplit('@').next().unwrap_or_default();
+    let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    if address.is_empty() {
+        "host:port".to_owned()
+    } else if has_port {
+        excerpt(address)
+    } else {
+        format!("{}:PORT", excerpt(address))
+    }
+}
+
+/// Strips the `///` of `scheme:///endpoint`. An authority between the slashes would name a resolver.
+fn without_authority<'t>(rest: &'t str, scheme: &str) -> Result<&'t str> {
+    let Some(after) = rest.strip_prefix("//") else { return Ok(rest) };
+    after
+        .strip_prefix('/')
+        .ok_or_else(|| anyhow!("{scheme}://SERVER/… is not supported; write {scheme}:///host:port (three slashes)"))
+}
+
+fn of_family(rest: &str, family: fn(&IpAddr) -> bool, example: &str) -> Result<Parsed> {
+    let target = host_and_port(rest, None)?;
+    match &target.0 {
+        Endpoint::Tcp(Host::Ip(address), _) if family(address) => Ok(target),
+        _ => bail!("not an address of that family; write {example}"),
+    }
+}
+
+fn host_and_port(text: &str, default_port: Option<u16>) -> Result<Parsed> {
+    ensure!(!text.is_empty(), "a host and a port are missing; write host:port");
+    ensure!(!text.contains(' '), NO_SPACES);
+    let (host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, after) = bracketed.split_once(']').ok_or_else(|| anyhow!("\"]\" is missing"))?;
+            ensure!(host.contains(':'), "brackets are for IPv6 addresses only");
+            ensure!(after.is_empty() || after.starts_with(':'), "after \"]\" only :port may follow");
+            (host, after.strip_prefix(':'))
+        }
+        None => match text.split_once(':') {
+            _ if text.contains('@') => bail!("an address has no user; write host:port"),
+            Some((_, port)) if port.contains(':') => {
+                let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+                if is_v6(text) || text.rsplit_once(':').is_some_and(|(host, _)| is_v6(host)) {
+                    bail!("an IPv6 address needs brackets; write [::1]:50051")
+                }
+                bail!("there is more than one colon; write host:port")
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match (port, default_port) {
+        (Some(port), _) => parse_port(port)?,
+        (None, Some(default)) => default,
+        (None, None) => bail!("the port is missing; write host:port"),
+    };
+    let bracketed = text.starts_with('[');
+    let authority = if host.is_empty() { format!("localhost{text}") } else { without_zone(text) };
+    Ok((Endpoint::Tcp(parse_host(host, bracketed)?, port), authority))
+}
+
+/// Strips a zone (`%eth0`): it means nothing to the server, and RFC 9110 allows none in an authority.
+fn without_zone(text: &str) -> String {
+    match (text.find('%'), text.find(']')) {
+        (Some(zone), Some(end)) if zone < end => format!("{}{}", &text[..zone], &text[end..]),
+        _ => text.to_owned(),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16> {
+    ensure!(!text.is_empty(), "the port is missing after \":\"");
+    // The two names that need no /etc/services.
+    match text {
+        "http" => return Ok(80),
+        "https" => return Ok(443),
+        _ => {}
+    }
+    if let Some((port, path)) = text.split_once('/') {
+        bail!("\"/{}\" after the port {} does not belong to an address", excerpt(path), excerpt(port));
+    }
+    ensure!(text.bytes().all(|b| b.is_ascii_digit()), "port \"{}\" is not a number", excerpt(text));
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => bail!("port {} is not between 1 and 65535", excerpt(text)),
+    }
+}
+
+fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
+    if bracketed {
+        let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
+        let address: Ipv6Addr = address.parse().map_err(|_| anyhow!("[{}] is not an IPv6 address", excerpt(host)))?;
+        return Ok(match zone {
+            None => Host::Ip(address.into()),
+            Some("") => bail!("the zone after \"%\" is missing"),
+            Some(_) => Host::Name(host.to_owned()),
+        });
+    }
+    if host.is_empty() || host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+        return Ok(Host::Loopback);
+    }
+    if let Ok(address) = host.parse() {
+        return Ok(Host::Ip(address));
+    }
+    ensure!(host.is_ascii(), "the host name is not ASCII; write its xn-- form");
+    if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
+        bail!("{odd:?} cannot be in a host name");
+    }
+    // RFC 1035, section 2.3.4.
+    let absolute = host.strip_suffix('.').unwrap_or(host);
+    ensure!(absolute.len() <= 253, "a host name has at most 253 characters");
+    for label in absolute.split('.') {
+        ensure!(!label.is_empty(), "the host name has an empty part");
+        ensure!(label.len() <= 63, "a part of a host name has at most 63 characters");
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+fn unix(path: &str) -> Result<Parsed> {
+    let path = match path.strip_prefix("//") {
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(_) => bail!("unix://… needs an absolute path; write unix:///path or unix:path"),
+        None => path,
+    };
+    ensure!(cfg!(unix), "unix sockets are not supported on this system");
+    // Go's way to write a name in the abstract namespace.
+    if let Some(name) = path.strip_prefix('@') {
+        return unix_abstract(name);
+    }
+    ensure!(!path.is_empty(), "the path of the socket is missing");
+    ensure!(path.len() <= MAX_SOCKET_PATH, "the path of a unix socket has at most {MAX_SOCKET_PATH} bytes");
+    Ok((Endpoint::Unix(path.into()), "localhost".to_owned()))
+}
+
+fn unix_abstract(name: &str) -> Result<Parsed> {
+    // As in naming.md, `//` would begin an authority, which must be empty.
+    let name = match name.strip_prefix("//") {
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(_) => bail!("unix-abstract://… takes no authority; write unix-abstract:name"),
+        None => name,
+    };
+    ensure!(cfg!(target_os = "linux"), "abstract unix sockets exist on Linux only");
+    ensure!(!name.is_empty(), "the name of the socket is missing");
+    ensure!(name.len() <= MAX_SOCKET_PATH, "the name of a unix socket has at most {MAX_SOCKET_PATH} bytes");
+    Ok((Endpoint::Abstract(name.to_owned()), "localhost".to_owned()))
+}

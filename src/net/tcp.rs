@@ -1,0 +1,160 @@
+//! TCP: the addresses of a host are raced (RFC 8305), and a failure says what each of them did.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{net::TcpStream, task::JoinSet, time::sleep};
+
+use super::Stream;
+use crate::{
+    deadline::Deadline,
+    outcome::{Failure, Kind, Phase, Retry},
+    text::io_cause,
+    trace::Trace,
+};
+
+/// How long an attempt runs alone before the next address is tried beside it (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects to the first address that answers. A refusal starts the next attempt at once, silence after
+/// [`ATTEMPT_DELAY`]. `target` is the address as the user gave it.
+///
+/// # Errors
+/// Those of the phase connect.
+pub(super) async fn race(
+    target: &str,
+    addresses: Vec<SocketAddr>,
+    deadline: Deadline,
+    trace: &Trace,
+) -> Result<Stream, Failure> {
+    let begun = trace.begin(Phase::Connect);
+    let mut attempts = JoinSet::new();
+    let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
+    let mut untried = addresses.iter().copied();
+    let run = async {
+        loop {
+            if let Some(address) = untried.next() {
+                attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+            }
+            let is_last = untried.len() == 0;
+            // Until the next address gets its attempt.
+            loop {
+                tokio::select! {
+                    Some(ended) = attempts.join_next() => match ended {
+                        Ok((address, Ok(stream))) => return Some((address, stream)),
+                        Ok((address, Err(error))) => {
+                            trace.note(Phase::Connect, || format!("{address}: {}", io_cause(&error)));
+                            failed.push((address, error));
+                            if !is_last { break }
+                            if attempts.is_empty() { return None }
+                        }
+                        // An attempt neither panics nor is cancelled before the race is over.
+                        Err(_) => return None,
+                    },
+                    () = sleep(ATTEMPT_DELAY), if !is_last => break,
+                }
+            }
+        }
+    };
+    match deadline.bound(run).await {
+        Ok(Some((address, stream))) => {
+            // Small frames are sent at once. A socket that refuses the option is only slower.
+            let _ = stream.set_nodelay(true);
+            trace.set_peer(address.to_string());
+            trace.end(Phase::Connect, begun, || address.to_string());
+            Ok(Box::new(stream))
+        }
+        Ok(None) => Err(all_failed(target, failed)),
+        Err(_) => {
+            let tried = &addresses[..addresses.len() - untried.len()];
+            Err(timed_out(target, tried, &failed, deadline))
+        }
+    }
+}
+
+/// The failure when every address failed: its kind is that of the most telling cause, and each address is named where they
+/// differ.
+fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure {
+    let most_telling_first = [
+        Kind::ClosedEarly,
+        Kind::ConnectionRefused,
+        Kind::ConnectTimeout,
+        Kind::PermissionDenied,
+        Kind::Unreachable,
+        Kind::ConnectFailed,
+    ];
+    let has = |kind: &Kind| failed.iter().any(|(_, error)| kind_of(error) == *kind);
+    let kind = most_telling_first.into_iter().find(has).unwrap_or(Kind::ConnectFailed);
+    if kind != Kind::Unreachable {
+        // On a host without IPv6, or without IPv4, the addresses of that family tell nothing.
+        failed.retain(|(_, error)| kind_of(error) != Kind::Unreachable);
+    }
+    let causes: Vec<String> = failed.iter().map(|(_, error)| io_cause(error)).collect();
+    let cause = match (failed.as_slice(), causes.as_slice()) {
+        ([(only, _)], [cause]) if only.to_string() == *target => cause.clone(),
+        (_, [first, rest @ ..]) if rest.iter().all(|cause| cause == first) => {
+            let addresses: Vec<SocketAddr> = failed.iter().map(|(address, _)| *address).collect();
+            format!("{first} ({})", list(&addresses))
+        }
+        _ => {
+            let each = failed.iter().zip(&causes).take(8).map(|((address, _), cause)| format!("{address}: {cause}"));
+            each.collect::<Vec<_>>().join("; ")
+        }
+    };
+    let failure = |cause: &str| Failure::new(kind, format!("cannot connect to {target}: {cause}"));
+    match kind {
+        // The server, or a proxy before it, accepted the connection and broke it before we could look.
+        Kind::ClosedEarly => failure(&format!("the connection broke: {cause}")).retry(Retry::WhileConnecting),
+        Kind::ConnectionRefused => {
+            let hint = if failed.iter().all(|(address, _)| address.ip().is_loopback()) {
+                "nothing listens there; is the server up, and on this port?"
+            } else {
+                "nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?"
+            };
+            failure(&cause).hint(hint).retry(Retry::WhileConnecting)
+        }
+        Kind::Unreachable => failure(&cause).hint("no route to it from here; do both share a network?"),
+        Kind::PermissionDenied => {
+            failure(&cause).hint("a firewall rule or a security policy on this machine forbids it")
+        }
+        _ => failure(&cause),
+    }
+}
+
+fn timed_out(target: &str, tried: &[SocketAddr], failed: &[(SocketAddr, io::Error)], deadline: Deadline) -> Failure {
+    let silent: Vec<SocketAddr> =
+        tried.iter().filter(|address| failed.iter().all(|(failed, _)| failed != *address)).copied().collect();
+    let mut message = format!("connecting to {target} timed out after {}", deadline.limit());
+    if silent.len() > 1 || silent.iter().any(|address| address.to_string() != *target) {
+        message += &format!(": no answer from {}", list(&silent));
+    } else {
+        message += ": no answer";
+    }
+    Failure::new(Kind::ConnectTimeout, message)
+        .hint("is it the right address? a firewall, or a server that accepts no more connections, is silent too")
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable
+        // EINVAL: a blackhole route, as some container networks have.
+        | io::ErrorKind::InvalidInput => Kind::Unreachable,
+        io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ClosedEarly,
+        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        _ => Kind::ConnectFailed,
+    }
+}
+
+/// Lists at most eight addresses in one line.
+pub(super) fn list(addresses: &[SocketAddr]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = addresses.iter().take(SHOWN).map(ToString::to_string).collect();
+    if addresses.len() > SHOWN {
+        shown.push(format!("{} more", addresses.len() - SHOWN));
+    }
+    shown.join(", ")
+}

@@ -1,0 +1,71 @@
+//! A failure as a value: its kind, what happened, what to do, and whether another attempt may help.
+
+use std::fmt;
+
+use tonic::Code;
+
+use super::kind::Kind;
+
+/// Whether another attempt may end differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// No: the cause does not change.
+    Never,
+    /// The server may be about to start: retry while the user's `-connect-timeout` lasts.
+    WhileConnecting,
+    /// The server said that it did not process the request (RFC 9113, section 8.7): retry once, on a new connection.
+    OnNewConnection,
+}
+
+/// Why a probe did not end healthy.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The stable name, which also tells the phase.
+    pub(crate) kind: Kind,
+    /// What was done, on what, and the cause, in one line.
+    pub(crate) message: String,
+    /// One thing to do about it, where that is sure to help.
+    pub(crate) hint: Option<String>,
+    /// The status code of the RPC, where the server sent one or HTTP stands for one.
+    pub(crate) grpc_code: Option<Code>,
+    /// Whether another attempt may help.
+    pub(crate) retry: Retry,
+}
+
+impl Failure {
+    /// Makes a failure that is final and has no hint.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, grpc_code: None, retry: Retry::Never }
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the status code of the RPC.
+    pub(crate) fn code(mut self, code: Code) -> Self {
+        self.grpc_code = Some(code);
+        self
+    }
+
+    /// Sets whether another attempt may help.
+    pub(crate) fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not there yet.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.kind.is_transient() || self.grpc_code == Some(Code::Unavailable)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

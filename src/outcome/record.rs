@@ -1,0 +1,50 @@
+//! What a probe recorded on its way: the phase it is in, how long each phase took, who the peer is, what TLS agreed on.
+
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+
+use super::kind::Phase;
+
+/// How long each phase took. A phase that did not end, or that a probe does not have, is absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timings {
+    pub(crate) spiffe: Option<Duration>,
+    pub(crate) resolve: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) tls: Option<Duration>,
+    pub(crate) http2: Option<Duration>,
+    pub(crate) rpc: Option<Duration>,
+}
+
+/// What the TLS handshake agreed on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session {
+    /// The protocol version, such as `TLSv1.3`.
+    pub(crate) version: String,
+    /// The cipher suite by its name in the IANA registry.
+    pub(crate) cipher: String,
+    /// The name that was verified and sent; absent where the server is known by its SPIFFE ID.
+    pub(crate) server_name: Option<String>,
+    /// The server's SPIFFE ID, where it is known by that.
+    pub(crate) spiffe_id: Option<String>,
+    /// The server's own certificate.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// The record of the last attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) phase: Phase,
+    pub(crate) peer: Option<String>,
+    pub(crate) timings: Timings,
+    pub(crate) session: Option<Session>,
+    /// Whether the attempt is over, where several addresses are probed at once.
+    pub(crate) is_over: bool,
+}
+
+impl Record {
+    pub(crate) fn new() -> Self {
+        Self { phase: Phase::Usage, peer: None, timings: Timings::default(), session: None, is_over: false }
+    }
+}

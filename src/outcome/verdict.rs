@@ -1,0 +1,115 @@
+//! The verdict on one service, and the only place that says healthy.
+
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use super::{
+    failure::Failure,
+    kind::{Kind, Phase},
+};
+
+/// Whether a service, a peer or a whole probe is healthy. Exit code 0 and JSON's `healthy` come from this value alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Every verdict is healthy, and there is at least one.
+    Healthy,
+    /// The phase that failed; of several, the earliest.
+    Unhealthy(Phase),
+}
+
+impl Health {
+    /// Both together: healthy only if both are.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Healthy, other) => other,
+            (Self::Unhealthy(phase), Self::Healthy) => Self::Unhealthy(phase),
+            (Self::Unhealthy(one), Self::Unhealthy(other)) => Self::Unhealthy(one.min(other)),
+        }
+    }
+}
+
+/// What the check of one service came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    service: String,
+    judgement: Judgement,
+}
+
+#[derive(Debug, Clone)]
+enum Judgement {
+    /// A complete answer with the status SERVING.
+    Healthy,
+    /// A complete answer with another status: its name in the protocol, or its number where it has none.
+    Unhealthy { status: String, failure: Failure },
+    /// No complete answer.
+    Unanswered(Failure),
+}
+
+impl Verdict {
+    /// Judges the answer about a service: a status, or why there is none. This is the only place that says healthy.
+    pub(crate) fn new(service: String, answer: Result<i32, Failure>) -> Self {
+        let judgement = match answer {
+            Ok(status) => match ServingStatus::try_from(status) {
+                Ok(ServingStatus::Serving) => Judgement::Healthy,
+                Ok(ServingStatus::NotServing) => Judgement::unhealthy(status, Kind::NotServing),
+                Ok(ServingStatus::Unknown) => Judgement::unhealthy(status, Kind::StatusUnknown),
+                Ok(ServingStatus::ServiceUnknown) => Judgement::unhealthy(status, Kind::ServiceUnknownStatus),
+                Err(_) => Judgement::unhealthy(status, Kind::StatusUnrecognised),
+            },
+            Err(failure) => Judgement::Unanswered(failure),
+        };
+        Self { service, judgement }
+    }
+
+    /// The service that was asked about; empty for the server as a whole.
+    pub(crate) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// The status that the server answered with, if it answered.
+    pub(crate) fn status(&self) -> Option<&str> {
+        match &self.judgement {
+            Judgement::Healthy => Some(ServingStatus::Serving.as_str_name()),
+            Judgement::Unhealthy { status, .. } => Some(status),
+            Judgement::Unanswered(_) => None,
+        }
+    }
+
+    /// Why the service is not healthy. `None` only if it is.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.judgement {
+            Judgement::Healthy => None,
+            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => Some(failure),
+        }
+    }
+
+    /// The same, to add to the message.
+    pub(crate) fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match &mut self.judgement {
+            Judgement::Healthy => None,
+            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => Some(failure),
+        }
+    }
+
+    /// Whether the service is healthy.
+    pub(crate) fn health(&self) -> Health {
+        match &self.judgement {
+            Judgement::Healthy => Health::Healthy,
+            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => {
+                Health::Unhealthy(failure.kind.phase())
+            }
+        }
+    }
+}
+
+impl Judgement {
+    fn unhealthy(status: i32, kind: Kind) -> Self {
+        let status = status_name(status);
+        let failure = Failure::new(kind, format!("service unhealthy (responded with {status:?})"));
+        Self::Unhealthy { status, failure }
+    }
+}
+
+/// Names a status as the protocol does, or by its number where it has no name.
+pub(crate) fn status_name(status: i32) -> String {
+    ServingStatus::try_from(status).map_or_else(|_| status.to_string(), |known| known.as_str_name().to_owned())
+}

@@ -1,0 +1,72 @@
+//! `-all-addresses`: HTTP/2 stays with one server of those behind a name. This asks each of them.
+
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    once::{Prepared, ask, probe},
+    plan::Plan,
+};
+use crate::{
+    deadline::Deadline,
+    join::join_all,
+    net::{self, Target},
+    outcome::{Failure, Kind, NonEmpty, Phase, ProbeResult},
+    trace::Trace,
+};
+
+/// How many servers are asked at once.
+pub(super) const AT_ONCE: usize = 32;
+
+/// Probes the target: one of its addresses, or each.
+pub(super) async fn probe_addresses(
+    plan: &Plan,
+    start: Instant,
+    overall: Option<Deadline>,
+    trace: &Trace,
+) -> NonEmpty<ProbeResult> {
+    if plan.all_addresses {
+        Box::pin(probe_each(plan, start, overall, trace)).await
+    } else {
+        NonEmpty::one(probe(plan, start, overall, trace).await)
+    }
+}
+
+/// Probes each address that the target has. The time to connect is for all of them together, as whoever set it expects.
+async fn probe_each(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> NonEmpty<ProbeResult> {
+    let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(overall);
+    trace.begin_probe();
+    let preparing = async {
+        let prepared = Prepared::load(plan, deadline, trace).await?;
+        Ok((prepared, net::every_endpoint(&plan.target, deadline, trace).await?))
+    };
+    let (prepared, targets) = match preparing.await {
+        Ok(ready) => ready,
+        Err(failure) => {
+            return NonEmpty::one(ProbeResult::failed(failure, Some(trace.record()), start.elapsed()));
+        }
+    };
+    trace.begin(Phase::Connect);
+    let turns = Semaphore::new(AT_ONCE);
+    let probes = targets.iter().map(|target| {
+        let (trace, turns, prepared) = (trace.branch(&target.address), &turns, &prepared);
+        async move {
+            let turn = deadline.bound(turns.acquire()).await;
+            let begun = Instant::now();
+            let verdicts = match turn {
+                Ok(_turn) => ask(plan, target, prepared, deadline, overall, &trace).await,
+                Err(_) => Err(untried(target, deadline)),
+            };
+            trace.end_attempt();
+            let address = Some(target.address.clone());
+            ProbeResult { address, verdicts, record: Some(trace.record()), took: begun.elapsed() }
+        }
+    });
+    NonEmpty::new(join_all(probes.collect()).await).expect("a target that resolves has an address")
+}
+
+/// The failure of an address that there was no time for.
+pub(super) fn untried(target: &Target, deadline: Deadline) -> Failure {
+    let message = format!("connecting to {} timed out after {}: it was never tried", target.address, deadline.limit());
+    Failure::new(Kind::ConnectTimeout, message)
+        .hint(format!("{AT_ONCE} addresses are tried at once; give all of them more time with -connect-timeout"))
+}

@@ -1,0 +1,123 @@
+//! The way of one probe: prepare, connect, ask, judge.
+
+use tokio::time::Instant;
+
+use super::plan::{Credentials, Plan, Tls};
+use crate::{
+    connection::{Connection, Connector},
+    deadline::Deadline,
+    http2::Purpose,
+    net::Target,
+    outcome::{Failure, NonEmpty, Phase, ProbeResult, Retry, Verdict},
+    rpc::{Answer, Ask, Caller, Metadata, Question},
+    spiffe, tls,
+    trace::Trace,
+};
+
+/// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
+pub(super) async fn probe(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> ProbeResult {
+    let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(overall);
+    trace.begin_probe();
+    let verdicts = match Prepared::load(plan, deadline, trace).await {
+        Ok(prepared) => ask(plan, &plan.target, &prepared, deadline, overall, trace).await,
+        Err(failure) => Err(failure),
+    };
+    ProbeResult { address: None, verdicts, record: Some(trace.record()), took: start.elapsed() }
+}
+
+/// What connections and requests need, loaded once: from files, and from the Workload API.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    tls: Option<tls::Client>,
+    metadata: Metadata,
+}
+
+impl Prepared {
+    /// # Errors
+    /// Those of the phases usage and spiffe.
+    pub(super) async fn load(plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
+        let tls = match &plan.tls {
+            None => None,
+            Some(Tls { credentials: Credentials::Files(files), server_name }) => {
+                Some(tls::Client::from_files(files, server_name.clone(), deadline, trace).await?)
+            }
+            Some(Tls { credentials: Credentials::Spiffe(expected), server_name }) => {
+                let client =
+                    spiffe::tls_client(expected.as_ref(), server_name.clone(), plan.keeps_trying, deadline, trace);
+                Some(Box::pin(client).await?)
+            }
+        };
+        let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
+        Ok(Self { tls, metadata })
+    }
+
+    /// How to connect to `target`, which is the plan's or one of its addresses.
+    pub(super) fn connector<'a>(&'a self, plan: &Plan, target: &'a Target) -> Connector<'a> {
+        let purpose = match &plan.question {
+            Question::Watch(_) => Purpose::Watch,
+            question => Purpose::Requests(question.services().len()),
+        };
+        Connector { target, tls: self.tls.as_ref(), purpose, keeps_trying: plan.keeps_trying }
+    }
+
+    /// How to make requests on a connection.
+    pub(super) fn caller<'a>(&'a self, plan: &'a Plan, target: &'a Target, connection: &'a Connection) -> Caller<'a> {
+        Caller { connection: &connection.http2, target: &target.address, settings: &plan.rpc, metadata: &self.metadata }
+    }
+}
+
+/// Connects by `deadline` and asks: a verdict for each service, in their order.
+///
+/// # Errors
+/// What kept the probe from asking at all, or from learning which services there are.
+pub(super) async fn ask(
+    plan: &Plan,
+    target: &Target,
+    prepared: &Prepared,
+    deadline: Deadline,
+    overall: Option<Deadline>,
+    trace: &Trace,
+) -> Result<NonEmpty<Verdict>, Failure> {
+    let connector = prepared.connector(plan, target);
+    let mut connection = connector.connect(deadline, trace).await?;
+    let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(overall);
+    let requests = plan.question.requests();
+    let mut answers = prepared.caller(plan, target, &connection).ask(&requests, deadline, trace).await;
+
+    let is_refused = |answer: &Answer| matches!(answer, Err(failure) if failure.retry == Retry::OnNewConnection);
+    let refused: Vec<usize> = (0..answers.len()).filter(|index| is_refused(&answers[*index])).collect();
+    if !refused.is_empty() {
+        trace.note(Phase::Rpc, || "the server did not process the request; retrying on a new connection".to_owned());
+        let connect_deadline = Deadline::new(Instant::now(), plan.connect_timeout).or_earlier(Some(deadline));
+        if let Ok(second) = connector.connect_once(connect_deadline, trace).await {
+            connection = second;
+            let again: Vec<Ask<'_>> = refused.iter().map(|index| requests[*index]).collect();
+            let again = prepared.caller(plan, target, &connection).ask(&again, deadline, trace).await;
+            refused.into_iter().zip(again).for_each(|(index, answer)| answers[index] = answer);
+        }
+    }
+    let answers = answers.into_iter().map(|answer| answer.map_err(|failure| connector.cause_of(failure, &connection)));
+    let verdicts = judge(&requests, answers);
+    connection.http2.close().await;
+    verdicts
+}
+
+/// The verdicts on the answers to these requests.
+///
+/// # Errors
+/// Why the services could not be listed.
+fn judge(requests: &[Ask<'_>], answers: impl Iterator<Item = Answer>) -> Result<NonEmpty<Verdict>, Failure> {
+    let mut verdicts = Vec::new();
+    for (request, answer) in requests.iter().zip(answers) {
+        match (request, answer) {
+            (_, Ok(statuses)) => {
+                verdicts.extend(statuses.into_iter().map(|(service, status)| Verdict::new(service, Ok(status))));
+            }
+            (Ask::Check(service), Err(failure)) => {
+                verdicts.push(Verdict::new((*service).to_owned(), Err(failure)));
+            }
+            (Ask::List, Err(failure)) => return Err(failure),
+        }
+    }
+    Ok(NonEmpty::new(verdicts).expect("each question has a request, and each answer a status or a failure"))
+}

@@ -1,0 +1,65 @@
+//! What to probe and how: everything that a probe needs to know of the user's options.
+
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+use crate::{
+    net::Target,
+    rpc::{self, Metadata, MetadataFile, Question},
+    spiffe::SpiffeId,
+    tls,
+};
+
+/// What to probe and how.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) target: Target,
+    pub(crate) question: Question,
+    /// Whether to probe each address that the target has, not just one of them.
+    pub(crate) all_addresses: bool,
+    pub(crate) rpc: rpc::Settings,
+    /// The metadata that the user wants sent, and the user agent.
+    pub(crate) metadata: Metadata,
+    /// More metadata, each value in a file.
+    pub(crate) metadata_files: Vec<MetadataFile>,
+    /// From the start until the server's SETTINGS arrive.
+    pub(crate) connect_timeout: Duration,
+    /// Whether to retry a refused address while `connect_timeout` lasts: if the user chose that time.
+    pub(crate) keeps_trying: bool,
+    /// Bound on the whole run.
+    pub(crate) timeout: Option<Duration>,
+    /// How long to probe again until healthy.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// How to use TLS.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) credentials: Credentials,
+    /// The name to send, and to verify where certificates are verified by name.
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// Where the trust anchors and our identity come from.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    Files(tls::Files),
+    /// `-spiffe`: the Workload API. The server may have to have this ID, or one of this trust domain.
+    Spiffe(Option<SpiffeId>),
+}
+
+impl Plan {
+    /// The address as the user gave it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.target.address
+    }
+
+    /// What to ask.
+    #[must_use]
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+}

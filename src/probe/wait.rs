@@ -1,0 +1,67 @@
+//! `-wait`: probe after probe, each on a new connection, until one is healthy, the time is over, or waiting cannot help.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{each_address::probe_addresses, plan::Plan};
+use crate::{
+    backoff::Backoff,
+    deadline::Deadline,
+    outcome::{Failure, NonEmpty, Phase, ProbeResult},
+    report::Progress,
+    trace::Trace,
+};
+
+/// The first pause between probes.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between probes.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Probes until the server, or each of its addresses, is healthy, and returns the last results. `overall` bounds it besides
+/// `wait`, which begins with `start`.
+pub(super) async fn probe_until_healthy(
+    plan: &Plan,
+    wait: Duration,
+    start: Instant,
+    overall: Option<Deadline>,
+    trace: &Trace,
+    progress: &Progress,
+) -> NonEmpty<ProbeResult> {
+    let deadline = Deadline::new(start, wait).or_earlier(overall);
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut attempts = 0;
+    let mut last: Option<NonEmpty<ProbeResult>> = None;
+    loop {
+        let mut results = probe_addresses(plan, Instant::now(), Some(deadline), trace).await;
+        attempts += 1;
+        // The failure that decides: a final one, or else the one of the earliest phase.
+        let failures = results.iter().flat_map(ProbeResult::failures);
+        let Some(worst) = failures.min_by_key(|failure| (failure.is_transient(), failure.kind.phase())) else {
+            return results;
+        };
+        let is_over = deadline.remaining().is_zero();
+        if !worst.is_transient() && !is_over {
+            append(&mut results, " (not retrying: waiting will not help)", |failure| !failure.is_transient());
+            return results;
+        }
+        if is_over {
+            // A probe that the deadline cut off tells less than the previous one.
+            let mut results = last.unwrap_or(results);
+            let s = if attempts == 1 { "" } else { "s" };
+            append(&mut results, &format!(" ({attempts} attempt{s} in {})", deadline.limit()), |_| true);
+            return results;
+        }
+        progress.waiting(start.elapsed(), attempts, &worst.message);
+        last = Some(results);
+        sleep(backoff.jittered_pause().min(deadline.remaining())).await;
+    }
+}
+
+/// Adds to the messages of such failures. What the server itself answered stays to the letter.
+fn append(results: &mut NonEmpty<ProbeResult>, text: &str, is_such: impl Fn(&Failure) -> bool) {
+    let failures = results.iter_mut().flat_map(ProbeResult::failures_mut);
+    for failure in failures.filter(|failure| failure.kind.phase() != Phase::Health && is_such(failure)) {
+        failure.message += text;
+    }
+}

@@ -1,0 +1,311 @@
+//! `-watch`: `Health/Watch` of one server, or of each address, until stopped. A lost connection is opened again, with pauses, as
+//! health-checking.md says.
+
+use std::{cell::RefCell, convert::Infallible, future::pending, mem, time::Duration};
+
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep},
+};
+
+use super::{
+    each_address::{AT_ONCE, untried},
+    once::Prepared,
+    plan::Plan,
+    wait::{FIRST_PAUSE, LONGEST_PAUSE},
+};
+use crate::{
+    backoff::Backoff,
+    deadline::Deadline,
+    join::join_all,
+    net::{self, Target},
+    outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Retry, Verdict},
+    report::{Changes, NotWritten, has_reader},
+    rpc::Caller,
+    trace::Trace,
+};
+
+/// How often to send a `Check` while the server has no news. A server that is stuck is noticed by its silence.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often to look whether anybody still reads the output.
+const READER_INTERVAL: Duration = Duration::from_secs(1);
+/// Why a watch stops when nobody reads its output.
+const OUTPUT_CLOSED: &str = "stopped: output was closed";
+
+/// A watch, and what it knows of its servers.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    plan: &'a Plan,
+    service: &'a str,
+    changes: Changes<'a>,
+    trace: &'a Trace,
+    overall: Option<Deadline>,
+    servers: RefCell<Vec<Server>>,
+    /// Notified when there is nothing to watch, or nobody reads the output.
+    over: Notify,
+}
+
+/// What is known of a server.
+#[derive(Debug)]
+struct Server {
+    /// Its address, where several are watched.
+    address: Option<String>,
+    /// The last verdict.
+    last: Option<Verdict>,
+    has_answered: bool,
+}
+
+/// How to reach a server.
+struct Route<'a> {
+    /// The server's place in [`Watch::servers`].
+    index: usize,
+    target: Target,
+    /// The watch's trace, or one of its own, where several servers are watched.
+    trace: &'a Trace,
+}
+
+/// There is nothing to watch, or nobody reads the output.
+struct Over;
+
+impl From<NotWritten> for Over {
+    fn from(_: NotWritten) -> Self {
+        Self
+    }
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        service: &'a str,
+        changes: Changes<'a>,
+        trace: &'a Trace,
+        overall: Option<Deadline>,
+    ) -> Self {
+        Self { plan, service, changes, trace, overall, servers: RefCell::default(), over: Notify::new() }
+    }
+
+    /// Watches until no server has ever answered and none is left that might: the results to report.
+    ///
+    /// # Errors
+    /// Why it stopped earlier: nobody reads the output, or `-timeout` is over.
+    pub(super) async fn run(&self, start: Instant) -> Result<NonEmpty<ProbeResult>, String> {
+        let ended = tokio::select! {
+            // What the last moment brings is cut off, and means nothing.
+            biased;
+            stopped = self.time_is_over() => return Err(stopped),
+            ended = self.follow_all(start) => ended,
+            () = self.reader_is_gone() => return Err(OUTPUT_CLOSED.to_owned()),
+        };
+        if self.has_answered() {
+            return Err(OUTPUT_CLOSED.to_owned());
+        }
+        let result = |address, failure| ProbeResult {
+            address,
+            verdicts: Err(failure),
+            record: Some(self.trace.record()),
+            took: start.elapsed(),
+        };
+        if let Err(failure) = ended {
+            return Ok(NonEmpty::one(result(None, failure)));
+        }
+        let servers = self.servers.take().into_iter();
+        let failed = servers.filter_map(|server| Some((server.address, server.last?.failure()?.clone())));
+        let results = failed.map(|(address, failure)| result(address, failure)).collect();
+        Ok(NonEmpty::new(results).expect("it ends by itself only when every server has failed"))
+    }
+
+    /// Waits for the end of `-timeout`, and returns what to say then. Before the first answer each step has it as its own
+    /// deadline.
+    async fn time_is_over(&self) -> String {
+        let Some(overall) = self.overall else { return pending().await };
+        overall.passed().await;
+        if !self.has_answered() {
+            return pending().await;
+        }
+        format!("stopped after {}", overall.limit())
+    }
+
+    /// Waits until nobody reads the output. Where nothing changes, no write would show that.
+    async fn reader_is_gone(&self) {
+        while !self.has_answered() || has_reader() {
+            sleep(READER_INTERVAL).await;
+        }
+    }
+
+    /// Whether any server has ever answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.servers.borrow().iter().any(|server| server.has_answered)
+    }
+
+    /// Whether every server's last verdict is healthy. A server without a verdict is not.
+    pub(super) fn health(&self) -> Health {
+        let health = |server: &Server| match &server.last {
+            Some(last) => last.health(),
+            None => Health::Unhealthy(self.trace.phase()),
+        };
+        let servers = self.servers.borrow();
+        servers.iter().map(health).reduce(Health::and).unwrap_or(Health::Unhealthy(self.trace.phase()))
+    }
+
+    /// Follows all servers to the end.
+    ///
+    /// # Errors
+    /// What kept it from beginning.
+    async fn follow_all(&self, start: Instant) -> Result<(), Failure> {
+        let plan = self.plan;
+        let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(self.overall);
+        self.trace.begin_probe();
+        let prepared = Prepared::load(plan, deadline, self.trace).await?;
+        let targets: Vec<(Option<Trace>, Target)> = if plan.all_addresses {
+            let targets = net::every_endpoint(&plan.target, deadline, self.trace).await?;
+            targets.into_iter().map(|target| (Some(self.trace.branch(&target.address)), target)).collect()
+        } else {
+            vec![(None, plan.target.clone())]
+        };
+        let server = |(branch, target): &(Option<Trace>, Target)| Server {
+            address: branch.is_some().then(|| target.address.clone()),
+            last: None,
+            has_answered: false,
+        };
+        self.servers.replace(targets.iter().map(server).collect());
+        let turns = Semaphore::new(AT_ONCE);
+        let follow = targets.iter().enumerate().map(|(index, (branch, target))| {
+            let route = Route { index, target: target.clone(), trace: branch.as_ref().unwrap_or(self.trace) };
+            self.follow(route, &prepared, deadline, &turns)
+        });
+        tokio::select! {
+            _ = join_all(follow.collect()) => {}
+            () = self.over.notified() => {}
+        }
+        Ok(())
+    }
+
+    /// Watches a server on one connection after another. `deadline` bounds the first.
+    async fn follow(&self, route: Route<'_>, prepared: &Prepared, deadline: Deadline, turns: &Semaphore) {
+        let mut may_retry_at_once = true;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut first = Some((prepared, deadline));
+        loop {
+            let begun = Instant::now();
+            let Err(failure) = self.follow_connection(&route, first.take(), turns).await;
+            let was_answered = self.is_last_verdict_an_answer(route.index);
+            let is_retry = failure.retry == Retry::OnNewConnection && !was_answered && may_retry_at_once;
+            may_retry_at_once = was_answered;
+            if !is_retry && self.note_loss(route.index, failure).await.is_err() {
+                self.over.notify_one();
+                return pending().await;
+            }
+            backoff.reset_after(begun.elapsed());
+            sleep(backoff.jittered_pause()).await;
+        }
+    }
+
+    /// Watches a server until the connection is lost. `first` has what is loaded already and the deadline; later connections
+    /// read the files again, as they may have changed.
+    async fn follow_connection(
+        &self,
+        route: &Route<'_>,
+        first: Option<(&Prepared, Deadline)>,
+        turns: &Semaphore,
+    ) -> Result<Infallible, Failure> {
+        let (plan, Route { target, trace, .. }) = (self.plan, route);
+        let reloaded;
+        let (turn, prepared, deadline) = if let Some((prepared, deadline)) = first {
+            let turn = deadline.bound(turns.acquire()).await.map_err(|_| untried(target, deadline))?;
+            (turn, prepared, deadline)
+        } else {
+            let turn = turns.acquire().await;
+            let deadline = Deadline::new(Instant::now(), plan.connect_timeout).or_earlier(self.overall);
+            reloaded = Prepared::load(plan, deadline, trace).await?;
+            (turn, &reloaded, deadline)
+        };
+        let connector = prepared.connector(plan, target);
+        let connection = connector.connect(deadline, trace).await?;
+        let caller = prepared.caller(plan, target, &connection);
+        let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(self.overall);
+        let updates = async {
+            let begun = trace.begin(Phase::Rpc);
+            let (mut status, mut updates) = caller.watch(self.service, deadline).await?;
+            trace.end(Phase::Rpc, begun, || "watching".to_owned());
+            drop(turn);
+            loop {
+                let verdict = Verdict::new(self.service.to_owned(), Ok(status));
+                if self.note_answer(route.index, verdict, trace.record().peer.as_deref()).await.is_err() {
+                    self.over.notify_one();
+                    return pending().await;
+                }
+                status = caller.next(&mut updates).await?;
+            }
+        };
+        let lost: Result<Infallible, Failure> = tokio::select! {
+            lost = updates => lost,
+            never = self.check_regularly(caller) => match never {},
+        };
+        lost.map_err(|failure| connector.cause_of(failure, &connection))
+    }
+
+    /// Sends a `Check` now and then, so that a connection without news does not look dead to either side. Whether it is dead
+    /// shows by a PING, when no answer comes; a server that answers slowly is alive.
+    async fn check_regularly(&self, caller: Caller<'_>) -> Infallible {
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            let deadline = Deadline::new(Instant::now(), self.plan.rpc.rpc_timeout);
+            let _ = caller.check(self.service, deadline).await;
+        }
+    }
+
+    fn is_last_verdict_an_answer(&self, index: usize) -> bool {
+        self.servers.borrow()[index].last.as_ref().is_some_and(|last| last.status().is_some())
+    }
+
+    /// Keeps a status, and reports it if it is news.
+    async fn note_answer(&self, index: usize, verdict: Verdict, peer: Option<&str>) -> Result<(), Over> {
+        let is_first = !self.has_answered();
+        let (address, before, was_known) = {
+            let server = &mut self.servers.borrow_mut()[index];
+            let before = server.last.replace(verdict.clone());
+            (server.address.clone(), before, mem::replace(&mut server.has_answered, true))
+        };
+        if is_first {
+            self.report_failures().await?;
+        }
+        match before.as_ref().map(Verdict::status) {
+            Some(Some(status)) if Some(status) == verdict.status() => return Ok(()),
+            Some(None) if was_known => self.changes.connected_again(address.as_deref(), peer).await?,
+            _ => {}
+        }
+        Ok(self.changes.verdict(address.as_deref(), peer, &verdict).await?)
+    }
+
+    /// Keeps that a connection is lost, or could not be opened, and reports it if it is news. Before any server has answered
+    /// nothing is reported: if all fail, that is the result.
+    async fn note_loss(&self, index: usize, failure: Failure) -> Result<(), Over> {
+        let kind = failure.kind;
+        let verdict = Verdict::new(self.service.to_owned(), Err(failure));
+        let (address, before) = {
+            let server = &mut self.servers.borrow_mut()[index];
+            (server.address.clone(), server.last.replace(verdict.clone()))
+        };
+        if !self.has_answered() {
+            return if self.servers.borrow().iter().all(|server| server.last.is_some()) { Err(Over) } else { Ok(()) };
+        }
+        let is_known = before.is_some_and(|before| {
+            before.status().is_none() && before.failure().is_some_and(|before| before.kind == kind)
+        });
+        if is_known {
+            return Ok(());
+        }
+        Ok(self.changes.verdict(address.as_deref(), None, &verdict).await?)
+    }
+
+    /// Reports what failed before the first server answered.
+    async fn report_failures(&self) -> Result<(), Over> {
+        let failed = |server: &Server| Some((server.address.clone(), server.last.clone()?));
+        let verdicts: Vec<_> =
+            self.servers.borrow().iter().filter(|server| !server.has_answered).filter_map(failed).collect();
+        for (address, verdict) in verdicts {
+            self.changes.verdict(address.as_deref(), None, &verdict).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Progress, written before the result: by `-v`, and while the probe waits.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
+
+use super::{
+    style::Style,
+    writer::{Stream, write_or_lose},
+};
+use crate::{
+    duration::{format_duration, to_microseconds},
+    text::{MAX_NOTE, printable},
+    trace::Step,
+};
+
+/// The most that progress may take of all output, in bytes, so that there is room for the result.
+const MAX_PROGRESS: usize = 1600;
+/// The longest cause in the live line, in bytes. The whole line must not wrap.
+const MAX_LIVE_CAUSE: usize = 50;
+
+/// Writes progress: brief for a log, everything for a person at a terminal.
+#[derive(Debug)]
+pub struct Progress {
+    /// How many bytes were written.
+    written: Cell<usize>,
+    /// Whether the last line is one that the next line replaces.
+    has_live_line: Cell<bool>,
+    /// The cause that was reported last while waiting.
+    cause: RefCell<String>,
+    is_quiet: bool,
+    /// How many bytes there is room for.
+    room: usize,
+}
+
+impl Progress {
+    /// Reports the progress of a probe. An endless one, as a watch is, has room for all of it.
+    #[must_use]
+    pub fn new(style: Style, is_endless: bool) -> Self {
+        Self {
+            written: Cell::new(0),
+            has_live_line: Cell::new(false),
+            cause: RefCell::default(),
+            is_quiet: style.quiet,
+            room: if is_endless { usize::MAX } else { MAX_PROGRESS },
+        }
+    }
+
+    /// Writes the options as they were understood.
+    pub fn options(&self, lines: &[String]) {
+        self.line("parsed options:");
+        for line in lines {
+            self.line(&format!("> {}", printable(line, MAX_NOTE)));
+        }
+    }
+
+    /// Writes a step of the trace.
+    pub fn step(&self, &Step { address, phase, took, text }: &Step<'_>) {
+        let address = address.map_or_else(String::new, |address| format!("{address} "));
+        let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(to_microseconds(took))));
+        self.line(&format!("{address}{}: {}{took}", phase.name(), printable(text, MAX_NOTE)));
+    }
+
+    /// Writes what the probe waits for: at a terminal one line that is updated, elsewhere a line for each new cause.
+    pub(crate) fn waiting(&self, elapsed: Duration, attempts: u32, cause: &str) {
+        if self.is_quiet {
+            return;
+        }
+        if Stream::Err.is_terminal() {
+            self.end_live_line();
+            self.has_live_line.set(true);
+            let cause = printable(cause, MAX_LIVE_CAUSE);
+            let tenths = elapsed.as_millis() / 100;
+            let elapsed = format!("{}.{}s", tenths / 10, tenths % 10);
+            write_or_lose(Stream::Err, &format!("waiting {elapsed}, attempt {attempts}: {cause}"));
+        } else if *self.cause.borrow() != cause {
+            self.line(&format!("waiting: {}", printable(cause, MAX_NOTE)));
+            cause.clone_into(&mut self.cause.borrow_mut());
+        }
+    }
+
+    fn line(&self, line: &str) {
+        self.end_live_line();
+        let written = self.written.get() + line.len() + 1;
+        if written <= self.room || Stream::Err.is_terminal() {
+            self.written.set(written);
+            write_or_lose(Stream::Err, &format!("{line}\n"));
+        }
+    }
+
+    /// Erases the live line, for the next line or for the result.
+    fn end_live_line(&self) {
+        if self.has_live_line.replace(false) {
+            // ECMA-48: carriage return, erase in line.
+            write_or_lose(Stream::Err, "\r\u{1b}[2K");
+        }
+    }
+
+    /// Writes why a watch ends.
+    pub(crate) fn stopped(&self, reason: &str) {
+        self.line(reason);
+    }
+
+    /// Ends the progress: how many bytes were written.
+    pub(super) fn finish(&self) -> usize {
+        self.end_live_line();
+        self.written.get()
+    }
+}

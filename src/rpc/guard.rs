@@ -1,0 +1,292 @@
+//! What a response must be before tonic may read it. Like other gRPC libraries, tonic is lenient where a health check must not
+//! be: it ignores the content type, takes the first of two messages and of two statuses, accepts a stream without a status, and
+//! panics on a malformed `grpc-status-details-bin`. This guard stands between hyper and tonic. It lets pass only what gRPC over
+//! HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary response with status 0; of a stream, complete messages and a status at the
+//! end.
+
+use std::{
+    cmp::Ordering,
+    future::{Future, ready},
+    io::Read,
+    mem,
+    pin::Pin,
+    task::{self, Context, Poll},
+};
+
+use flate2::read::MultiGzDecoder;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, response::Parts};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body as _, Bytes, Frame, Incoming},
+    client::conn::http2::SendRequest,
+};
+use tonic::body::Body;
+use tower_service::Service;
+
+use super::status::{
+    GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
+};
+use crate::{
+    http2::{request_failure, reset_silently},
+    outcome::{Failure, Kind},
+};
+
+/// The largest message of a health check, compressed or not, in bytes. Real ones have two.
+pub(crate) const MAX_MESSAGE: usize = 4096;
+/// The largest list of services and their statuses, in bytes.
+pub(crate) const MAX_LIST: usize = 1 << 20;
+/// The largest message of the Workload API, in bytes: the default limit of gRPC's libraries.
+pub(crate) const MAX_SVIDS: usize = 4 << 20;
+/// The length of a message's prefix: compression flag and length (PROTOCOL-HTTP2.md, Length-Prefixed-Message).
+const PREFIX: usize = 5;
+
+const GRPC_ENCODING: &str = "grpc-encoding";
+
+/// Sends requests and lets only complete responses through. The messages of its failures are the cause alone, without the
+/// address.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) requests: SendRequest<Body>,
+    /// Whether the request accepts a compressed response.
+    pub(crate) gzip: bool,
+    pub(crate) expected: Expected,
+}
+
+/// What a request expects in response, and how many bytes a message may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expected {
+    /// One message, which counts only with its status.
+    OneMessage(usize),
+    /// A stream of messages, each of which counts as it arrives.
+    Stream(usize),
+}
+
+impl Service<Request<Body>> for Guard {
+    type Response = Response<Body>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
+
+    /// Always ready: hyper queues the request.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let response = self.requests.send_request(request);
+        let Self { gzip, expected, .. } = *self;
+        Box::pin(async move {
+            let response = response.await.map_err(|error| request_failure(&error))?;
+            match expected {
+                Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, gzip, most),
+                // With another HTTP status, a status in the trailers means the same for both.
+                Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, gzip, most).await,
+            }
+        })
+    }
+}
+
+/// Reads the whole response and passes it on if it is complete and has one message of at most `most` bytes.
+async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
+    let (mut head, body) = split(response, gzip)?;
+    let is_gzip = gzip && is_gzip(&head.headers);
+    let (mut message, trailers) = match read_body(body, is_gzip, most).await {
+        // A response with another HTTP status need not have a message.
+        Err(Failure { kind: Kind::MalformedResponse, .. }) if head.status != StatusCode::OK => {
+            return Err(http_status(head.status));
+        }
+        read => read?,
+    };
+    let trailers = match trailers {
+        Some(trailers) => trailers,
+        None if head.status != StatusCode::OK => return Err(http_status(head.status)),
+        None => return Err(malformed("it ended without trailers, so without a grpc-status")),
+    };
+    match status(&trailers) {
+        Some(Ok(0)) => {}
+        Some(Ok(code)) => return Err(status_failure(code, &trailers, gzip)),
+        _ if head.status != StatusCode::OK => return Err(http_status(head.status)),
+        Some(Err(failure)) => return Err(failure),
+        None => return Err(malformed("its trailers have no grpc-status")),
+    }
+    if head.status != StatusCode::OK {
+        return Err(http_status(head.status));
+    }
+    match announced_length(&message).map(|announced| message.len().cmp(&(PREFIX + announced))) {
+        None if message.is_empty() => return Err(malformed("status OK, but no message")),
+        None | Some(Ordering::Less) => return Err(malformed("the message was cut off")),
+        Some(Ordering::Greater) => return Err(malformed("more than one message came")),
+        Some(Ordering::Equal) => {}
+    }
+
+    if message[0] == 1 {
+        message = decompressed(&message[PREFIX..], most)?;
+    }
+
+    strip(&mut head.headers);
+    let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(status_zero()))));
+    Ok(Response::from_parts(head, Body::new(body)))
+}
+
+/// Splits a response that begins as gRPC into its head and its body.
+///
+/// # Errors
+/// Why it cannot become a complete response.
+fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), Failure> {
+    let (head, body) = response.into_parts();
+    if body.is_end_stream() {
+        Err(trailers_only(head.status, &head.headers, gzip))
+    } else if !is_grpc(&head.headers) {
+        Err(not_grpc(head.status, &head.headers))
+    } else {
+        Ok((head, body))
+    }
+}
+
+/// Passes on a response whose messages are read as they arrive, if it begins as gRPC.
+fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
+    let (mut head, body) = split(response, gzip)?;
+    let is_gzip = gzip && is_gzip(&head.headers);
+    strip(&mut head.headers);
+    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, unread: Vec::new() })))
+}
+
+/// A body of complete messages that ends with a status of its own or breaks.
+struct GuardedStream {
+    body: Incoming,
+    /// Whether the request accepts a compressed response, and whether this is one.
+    gzip: bool,
+    is_gzip: bool,
+    /// How many bytes a message may have.
+    most: usize,
+    /// What arrived of the next message, and perhaps of others.
+    unread: Vec<u8>,
+}
+
+impl GuardedStream {
+    /// The next message, if it arrived whole.
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        check_prefix(&self.unread, self.is_gzip, self.most)?;
+        let Some(length) = announced_length(&self.unread).filter(|length| PREFIX + length <= self.unread.len()) else {
+            return Ok(None);
+        };
+        let others = self.unread.split_off(PREFIX + length);
+        let message = mem::replace(&mut self.unread, others);
+        if message[0] == 1 { decompressed(&message[PREFIX..], self.most).map(Some) } else { Ok(Some(message)) }
+    }
+
+    /// What the end of the body means.
+    fn end(&self, trailers: &HeaderMap) -> Result<Frame<Bytes>, Failure> {
+        match status(trailers) {
+            Some(Ok(0)) if !self.unread.is_empty() => Err(malformed("the message was cut off")),
+            Some(Ok(0)) => Ok(Frame::trailers(status_zero())),
+            Some(Ok(code)) => Err(status_failure(code, trailers, self.gzip)),
+            Some(Err(failure)) => Err(failure),
+            None => Err(malformed("its trailers have no grpc-status")),
+        }
+    }
+}
+
+impl hyper::body::Body for GuardedStream {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        loop {
+            if let Some(message) = self.message().transpose() {
+                return Poll::Ready(Some(message.map(|message| Frame::data(message.into()))));
+            }
+            let frame = match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(request_failure(&error)))),
+                None if self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+                }
+                None => return Poll::Ready(Some(Err(reset_silently()))),
+            };
+            match frame.into_data() {
+                Ok(data) => self.unread.extend_from_slice(&data),
+                Err(frame) => {
+                    return Poll::Ready(Some(
+                        frame.trailers_ref().map_or_else(|| Err(reset_silently()), |trailers| self.end(trailers)),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Refuses a message as soon as its first bytes show that it cannot be one.
+fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failure> {
+    match message.first() {
+        Some(0) | None => {}
+        Some(1) if is_gzip => {}
+        Some(1) => return Err(malformed("the message is compressed in a way that was not agreed on")),
+        Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
+    }
+    match announced_length(message) {
+        Some(announced) if announced > most => {
+            Err(malformed(&format!("it announces a message of {announced} bytes, and {most} are the most")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a response is compressed with gzip alone.
+fn is_gzip(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(GRPC_ENCODING).iter();
+    encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none()
+}
+
+/// Removes the headers that tonic would read again, and read leniently.
+fn strip(headers: &mut HeaderMap) {
+    for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
+        headers.remove(header);
+    }
+}
+
+fn status_zero() -> HeaderMap {
+    HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))])
+}
+
+/// Reads a body to its end, as long as it can still be one message of at most `most` bytes.
+async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+    let mut message = Vec::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| request_failure(&error))?;
+        match frame.into_data() {
+            Ok(data) => message.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+        check_prefix(&message, is_gzip, most)?;
+        if message.len() > PREFIX + most {
+            return Err(malformed("more than one message came"));
+        }
+    }
+    if !body.is_end_stream() {
+        // hyper ends the body of a stream that was reset with NO_ERROR or CANCEL as if it were complete.
+        return Err(reset_silently());
+    }
+    Ok((message, trailers))
+}
+
+/// Decompresses a message, all members of the gzip stream (RFC 1952, section 2.2), and gives it a new prefix.
+fn decompressed(gzip: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
+    let mut plain = Vec::new();
+    let mut decoder = MultiGzDecoder::new(gzip).take(most as u64 + 1);
+    decoder
+        .read_to_end(&mut plain)
+        .map_err(|error| malformed(&format!("the message cannot be decompressed: {error}")))?;
+    match u32::try_from(plain.len()) {
+        Ok(length) if plain.len() <= most => Ok([&[0], &length.to_be_bytes()[..], &plain].concat()),
+        _ => Err(malformed("the message is too large when it is decompressed")),
+    }
+}
+
+/// The length that a message's prefix announces, once the prefix has arrived.
+fn announced_length(message: &[u8]) -> Option<usize> {
+    match message {
+        [_, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d]) as usize),
+        _ => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! `Health/List`: all services of a server at once. tonic-health does not have it yet, so its messages are written here as in
+//! health.proto.
+
+use std::collections::BTreeMap;
+
+use http::{Uri, uri::PathAndQuery};
+use tonic::{Code, Request, Status, client::Grpc, codec::CompressionEncoding::Gzip};
+use tonic_health::pb::HealthCheckResponse;
+use tonic_prost::ProstCodec;
+
+use super::guard::{Guard, MAX_LIST};
+use crate::outcome::{Failure, Kind};
+
+const PATH: &str = "/grpc.health.v1.Health/List";
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct HealthListRequest {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct HealthListResponse {
+    #[prost(btree_map = "string, message", tag = "1")]
+    statuses: BTreeMap<String, HealthCheckResponse>,
+}
+
+/// Asks for all services and their statuses.
+///
+/// # Errors
+/// As tonic reports them.
+pub(super) async fn list(
+    guard: Guard,
+    origin: Uri,
+    gzip: bool,
+    request: Request<HealthListRequest>,
+) -> Result<BTreeMap<String, HealthCheckResponse>, Status> {
+    let mut client = Grpc::with_origin(guard, origin).max_decoding_message_size(MAX_LIST);
+    if gzip {
+        client = client.send_compressed(Gzip).accept_compressed(Gzip);
+    }
+    let codec = ProstCodec::<HealthListRequest, HealthListResponse>::default();
+    let response = client.unary(request, PathAndQuery::from_static(PATH), codec).await?;
+    Ok(response.into_inner().statuses)
+}
+
+/// The services and statuses of a response.
+///
+/// # Errors
+/// `nothing-listed`: there are none.
+pub(super) fn statuses(statuses: BTreeMap<String, HealthCheckResponse>) -> Result<Vec<(String, i32)>, Failure> {
+    if statuses.is_empty() {
+        return Err(Failure::new(Kind::NothingListed, "the server lists no services")
+            .hint("it has registered none with its health service"));
+    }
+    Ok(statuses.into_iter().map(|(service, answer)| (service, answer.status)).collect())
+}
+
+/// Adds what a failure means for this method.
+pub(super) fn explain(failure: Failure) -> Failure {
+    match failure.grpc_code {
+        Some(Code::ResourceExhausted) => failure.hint(
+            "it has more services than it lists (grpc-go: 100), or too many requests; ask for each with -service",
+        ),
+        _ => failure,
+    }
+}

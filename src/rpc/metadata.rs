@@ -1,0 +1,134 @@
+//! Request metadata: what is sent with each request, and the values that are read from files.
+
+use std::{fmt, path::PathBuf};
+
+use anyhow::{Result, anyhow, ensure};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+
+use crate::{
+    deadline::Deadline,
+    file::{self, Reader, read_by},
+    outcome::{Failure, Kind},
+    text::excerpt,
+};
+
+/// The header that the probe sets itself, and that has a flag of its own.
+const USER_AGENT: &str = "user-agent";
+
+/// Metadata of requests. Its values may be secrets, so `Debug` shows none.
+#[derive(Clone, Default)]
+pub(crate) struct Metadata(MetadataMap);
+
+/// The name of a header.
+#[derive(Debug, Clone)]
+pub(crate) enum Key {
+    Ascii(AsciiMetadataKey),
+    /// A name that ends in `-bin`. Its value is base64-encoded on the wire.
+    Binary(BinaryMetadataKey),
+}
+
+/// A header whose value is in a file, such as a mounted secret.
+#[derive(Debug, Clone)]
+pub(crate) struct MetadataFile {
+    pub(crate) key: Key,
+    pub(crate) path: PathBuf,
+    /// The flag or variable that named it.
+    pub(crate) flag: String,
+}
+
+impl Metadata {
+    /// The headers as tonic sends them.
+    pub(crate) fn to_map(&self) -> MetadataMap {
+        self.0.clone()
+    }
+
+    pub(crate) fn set_user_agent(&mut self, user_agent: AsciiMetadataValue) {
+        self.0.insert(USER_AGENT, user_agent);
+    }
+
+    /// Adds a header.
+    ///
+    /// # Errors
+    /// A value that no header can have.
+    pub(crate) fn append(&mut self, key: Key, value: &[u8]) -> Result<()> {
+        match key {
+            Key::Binary(key) => {
+                self.0.append_bin(key, BinaryMetadataValue::from_bytes(value));
+            }
+            Key::Ascii(key) => {
+                // What is not UTF-8 is not ASCII, and is refused as such.
+                self.0.append(key, ascii_value(&String::from_utf8_lossy(value))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same headers, and those whose values are in files.
+    ///
+    /// # Errors
+    /// `file-unreadable`, and `usage` for a value that no header can have.
+    pub(crate) async fn with_files(&self, files: &[MetadataFile], deadline: Deadline) -> Result<Self, Failure> {
+        let mut metadata = self.clone();
+        if files.is_empty() {
+            return Ok(metadata);
+        }
+        let work = {
+            let files = files.to_vec();
+            move |reader: &Reader| {
+                files.iter().map(|file| reader.read(&file.flag, &file.path)).collect::<Result<Vec<_>, _>>()
+            }
+        };
+        for (file, content) in files.iter().zip(read_by(deadline, work).await?) {
+            let line = content.strip_suffix(b"\n").unwrap_or(&content);
+            let value = line.strip_suffix(b"\r").unwrap_or(line);
+            metadata.append(file.key.clone(), value).map_err(|error| {
+                Failure::new(Kind::Usage, format!("{}: {error}", file::name(&file.flag, &file.path)))
+            })?;
+        }
+        Ok(metadata)
+    }
+
+    /// The headers for people, secrets masked.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let headers = self.0.clone().into_headers();
+        let others = headers.iter().filter(|(name, _)| *name != USER_AGENT);
+        others
+            .map(|(name, value)| {
+                let value = if is_secret(name.as_str()) { "***" } else { value.to_str().unwrap_or("***") };
+                format!("{name}: {value}")
+            })
+            .collect()
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys().map(|key| format!("{key:?}"))).finish()
+    }
+}
+
+impl fmt::Display for MetadataFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.key {
+            Key::Ascii(key) => key.as_str(),
+            Key::Binary(key) => key.as_str(),
+        };
+        write!(f, "{name}: *** (from {})", excerpt(&self.path.display().to_string()))
+    }
+}
+
+/// Reads the value of a header.
+///
+/// # Errors
+/// Characters that no value can have.
+pub(crate) fn ascii_value(text: &str) -> Result<AsciiMetadataValue> {
+    let is_printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    ensure!(is_printable, "the value may have printable ASCII characters only (others: in a name-bin header)");
+    text.parse().map_err(|_| anyhow!("not a valid header value"))
+}
+
+/// Whether the value of a header is likely to be a secret.
+fn is_secret(name: &str) -> bool {
+    let words = ["auth", "cookie", "token", "key", "secret", "pass", "cred", "session", "jwt"];
+    name.ends_with("-bin") || words.iter().any(|word| name.contains(word))
+}

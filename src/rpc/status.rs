@@ -1,0 +1,128 @@
+//! What a response's status means: gRPC's in headers or trailers, or HTTP's in its place.
+
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use percent_encoding::percent_decode;
+use tonic::Code;
+
+use crate::{
+    outcome::{Failure, Kind},
+    text::{printable, snake_case},
+};
+
+/// How much of a server's text a message repeats, in bytes.
+const MAX_TEXT: usize = 1000;
+
+pub(super) const GRPC_STATUS: &str = "grpc-status";
+pub(super) const GRPC_MESSAGE: &str = "grpc-message";
+
+/// The failure of a response that consists of headers only (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts.
+pub(super) fn trailers_only(http: StatusCode, headers: &HeaderMap, gzip: bool) -> Failure {
+    match status(headers) {
+        Some(Ok(code @ 1..)) => status_failure(code, headers, gzip),
+        _ if http != StatusCode::OK || !is_grpc(headers) => not_grpc(http, headers),
+        Some(Ok(_)) => malformed("status OK, but no message"),
+        Some(Err(failure)) => failure,
+        None => malformed("it ended without a grpc-status"),
+    }
+}
+
+/// Whether the content type is `application/grpc`, alone or followed by `+` or `;`.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let value = value.as_bytes();
+    let rest = value.get(.."application/grpc".len()).filter(|start| start.eq_ignore_ascii_case(b"application/grpc"));
+    rest.is_some() && matches!(value.get("application/grpc".len()), None | Some(b'+' | b';'))
+}
+
+/// The only `grpc-status` of a block of headers or trailers: a decimal number.
+pub(super) fn status(headers: &HeaderMap) -> Option<Result<u32, Failure>> {
+    let mut values = headers.get_all(GRPC_STATUS).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return Some(Err(malformed("it has more than one grpc-status")));
+    }
+    let digits = value.to_str().ok().filter(|value| value.bytes().all(|b| b.is_ascii_digit()));
+    let is_canonical = |digits: &&str| *digits == "0" || !digits.starts_with('0');
+    Some(digits.filter(is_canonical).and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        malformed(&format!("its grpc-status is not a number: {:?}", printable(&value, 40)))
+    }))
+}
+
+/// The failure that the server's own status stands for.
+pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Failure {
+    let code = i32::try_from(status).map_or(Code::Unknown, Code::from);
+    let kind = match code {
+        Code::Unimplemented => Kind::Unimplemented,
+        Code::NotFound => Kind::ServiceUnknown,
+        Code::Unauthenticated => Kind::Unauthenticated,
+        Code::PermissionDenied => Kind::RpcPermissionDenied,
+        Code::Unavailable => Kind::Unavailable,
+        _ => Kind::RpcFailed,
+    };
+    let mut cause = code_name(code);
+    if i32::from(code).unsigned_abs() != status {
+        cause += &format!(" (grpc-status {status})");
+    }
+    if let Some(message) = headers.get(GRPC_MESSAGE) {
+        // Percent-encoded UTF-8 by the specification. Whatever it is, the status counts.
+        let message = percent_decode(message.as_bytes()).decode_utf8_lossy();
+        if !message.is_empty() {
+            cause += &format!(": {}", printable(&message, MAX_TEXT));
+        }
+    }
+    let failure = Failure::new(kind, cause).code(code);
+    match kind {
+        Kind::Unimplemented if gzip => {
+            failure.hint("this server does not offer the health service, or does not understand -gzip")
+        }
+        Kind::Unimplemented => {
+            failure.hint("this server does not offer the health service; register it, or probe the port that does")
+        }
+        Kind::Unauthenticated => failure.hint("the server requires credentials; give them with -rpc-header"),
+        _ => failure,
+    }
+}
+
+/// Names a code as the gRPC documents do.
+fn code_name(code: Code) -> String {
+    snake_case(&format!("{code:?}")).to_uppercase()
+}
+
+pub(super) fn malformed(cause: &str) -> Failure {
+    Failure::new(Kind::MalformedResponse, format!("the response is malformed: {cause}"))
+}
+
+pub(super) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Failure {
+    if status != StatusCode::OK {
+        return http_status(status);
+    }
+    let cause = match headers.get(CONTENT_TYPE) {
+        Some(value) => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            format!("the response is not gRPC: its content type is {:?}", printable(&value, 100))
+        }
+        None => "the response is not gRPC: it has no content type".to_owned(),
+    };
+    Failure::new(Kind::NotGrpc, cause).hint("an HTTP server or a proxy answers here; probe the gRPC port")
+}
+
+/// The failure that an HTTP status stands for (http-grpc-status-mapping.md).
+pub(super) fn http_status(status: StatusCode) -> Failure {
+    let code = match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    let failure = Failure::new(Kind::HttpStatus, format!("the server answered HTTP {status} ({})", code_name(code)));
+    let failure = failure.code(code);
+    match status.as_u16() {
+        404 | 405 | 415 => failure.hint("no gRPC health service answers on this port; probe the port that has it"),
+        502..=504 => failure.hint("a proxy answers here and cannot reach the server behind it"),
+        _ => failure,
+    }
+}

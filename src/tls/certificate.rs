@@ -1,0 +1,120 @@
+//! What a certificate says (RFC 5280): its subject and names, its issuer, its validity, what it may be used for.
+
+use std::{net::IpAddr, time::Duration};
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_cert::{
+    Certificate, Version,
+    der::{self, DateTime, Decode, Encode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::GeneralName},
+    spki::SubjectPublicKeyInfoOwned,
+};
+
+/// rsaEncryption.
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// id-kp-serverAuth and anyExtendedKeyUsage.
+const SERVER_PURPOSES: [ObjectIdentifier; 2] =
+    [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
+
+/// The readable part of a certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// As RFC 4514 writes names: `CN=api,O=Corp`.
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    /// DNS names, addresses and URIs of the subject.
+    pub(crate) names: Vec<String>,
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+    /// Whether its extended key usages allow servers to use it.
+    pub(crate) is_for_servers: bool,
+    /// Whether it is a CA's. A certificate of version 1 cannot say so, and counts as one.
+    pub(crate) is_authority: bool,
+    /// Whether its key usages allow its key to sign certificates.
+    pub(crate) signs_certificates: bool,
+    /// How many intermediate CAs may follow it in a chain, where that is limited.
+    pub(crate) path_length: Option<u8>,
+    /// The size of its key, if that is an RSA key.
+    pub(crate) rsa_bits: Option<usize>,
+}
+
+/// Reads a certificate. `None` where it cannot be read.
+pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let certificate = certificate.tbs_certificate();
+    let names = match certificate.get_extension::<SubjectAltName>() {
+        Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
+        _ => Vec::new(),
+    };
+    let constraints =
+        certificate.get_extension::<BasicConstraints>().ok().flatten().map(|(_, constraints)| constraints);
+    let uses = certificate.get_extension::<KeyUsage>().ok()?;
+    let purposes = certificate.get_extension::<ExtendedKeyUsage>().ok()?;
+    let validity = certificate.validity();
+    Some(Description {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        names,
+        not_before: UnixTime::since_unix_epoch(validity.not_before.to_unix_duration()),
+        not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
+        is_for_servers: purposes
+            .is_none_or(|(_, ExtendedKeyUsage(purposes))| purposes.iter().any(|id| SERVER_PURPOSES.contains(id))),
+        is_authority: certificate.version() == Version::V1
+            || constraints.as_ref().is_some_and(|constraints| constraints.ca),
+        signs_certificates: uses.is_none_or(|(_, uses)| uses.key_cert_sign()),
+        path_length: constraints.and_then(|constraints| constraints.path_len_constraint),
+        rsa_bits: rsa_bits(certificate.subject_public_key_info()),
+    })
+}
+
+/// Whether a certificate is for this public key, in DER. `None` where the certificate cannot be read.
+pub(crate) fn is_for_key(certificate: &CertificateDer<'_>, key: &[u8]) -> Option<bool> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    Some(certificate.tbs_certificate().subject_public_key_info().to_der().ok()? == key)
+}
+
+/// The size of an RSA key (RFC 8017, appendix A.1.1).
+fn rsa_bits(key: &SubjectPublicKeyInfoOwned) -> Option<usize> {
+    if key.algorithm.oid != RSA {
+        return None;
+    }
+    let mut reader = SliceReader::new(key.subject_public_key.raw_bytes()).ok()?;
+    let modulus: Result<usize, der::Error> = reader.sequence(|reader| {
+        let modulus = UintRef::decode(reader)?;
+        UintRef::decode(reader)?;
+        let leading_zeros = modulus.as_bytes().first().map_or(0, |byte| byte.leading_zeros() as usize);
+        Ok(modulus.as_bytes().len() * 8 - leading_zeros)
+    });
+    modulus.ok()
+}
+
+fn name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+        GeneralName::IpAddress(octets) => match *octets.as_bytes() {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            ref octets => <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::from(octets).to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// A moment in RFC 3339, UTC.
+pub(crate) fn date_time(time: UnixTime) -> String {
+    // The calendar of certificates ends with the year 9999.
+    DateTime::from_unix_duration(Duration::from_secs(time.as_secs()))
+        .map_or_else(|_| "after 9999".to_owned(), |date| date.to_string())
+}
+
+/// The time between two moments, in its largest unit: `3 days`.
+pub(crate) fn span(from: UnixTime, to: UnixTime) -> String {
+    let seconds = to.as_secs().abs_diff(from.as_secs());
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,353 @@
+//! What the failures of a handshake mean, told from rustls's typed errors, the server's certificates and its first bytes.
+
+use std::{
+    io,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
+use rustls_pki_types::{ServerName, UnixTime};
+
+use super::{
+    Client, Observed,
+    certificate::{Description, date_time, describe, span},
+    verifier::{NotAccepted, WrongSigner},
+};
+use crate::{
+    deadline::Deadline,
+    http2::{FirstBytes, Opening},
+    outcome::{Failure, Kind, Retry},
+    text::{io_cause, snake_case},
+};
+
+/// One handshake, with what its failure messages need.
+pub(super) struct Attempt<'a> {
+    pub(super) client: &'a Client,
+    /// The address as the user gave it.
+    pub(super) target: &'a str,
+    pub(super) observed: &'a Observed,
+}
+
+impl Attempt<'_> {
+    fn failed(&self, kind: Kind, cause: &str) -> Failure {
+        Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target))
+    }
+
+    fn is_certificate_requested(&self) -> bool {
+        self.observed.certificate_requested.load(Ordering::Relaxed)
+    }
+
+    /// The certificates that the server presented, as far as they can be read, its own first.
+    fn presented(&self) -> Vec<Description> {
+        let presented = self.observed.presented.lock().unwrap_or_else(PoisonError::into_inner);
+        presented.iter().filter_map(describe).collect()
+    }
+
+    /// The failure of a handshake that ended with `error`, after the server had sent `first_bytes`.
+    pub(super) fn failure(&self, error: &io::Error, first_bytes: &FirstBytes) -> Failure {
+        let opening = first_bytes.received().opening();
+        match opening {
+            Opening::Settings | Opening::PartOfSettings(_) | Opening::Frame(_) => return self.plaintext_server(""),
+            Opening::Http1(_) | Opening::Http1ForTls(_) | Opening::Text(_) | Opening::Bytes(_) => {
+                return self.plaintext_server(&format!(": it {opening}"));
+            }
+            Opening::Nothing | Opening::TlsAlert(_) | Opening::TlsRecord => {}
+        }
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(error)) => self.certificate_failure(error),
+            Some(rustls::Error::AlertReceived(alert)) => self.alert(*alert),
+            Some(rustls::Error::NoApplicationProtocol) => self.no_http2("the server refused HTTP/2 (ALPN)"),
+            Some(rustls::Error::PeerIncompatible(
+                reason @ (PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled),
+            )) => self
+                .failed(Kind::TlsVersion, &format!("the server speaks neither TLS 1.2 nor 1.3 ({reason:?})"))
+                .hint("older versions are broken; the server has to offer TLS 1.2 or 1.3"),
+            Some(error) => self.failed(Kind::TlsFailed, &error.to_string()),
+            None if opening == Opening::Nothing => self
+                .failed(Kind::TlsFailed, "the server closed the connection instead of answering")
+                .retry(Retry::WhileConnecting),
+            None => self.silent_refusal().unwrap_or_else(|| {
+                let cause = format!("the server closed the connection during the handshake: {}", io_cause(error));
+                self.failed(Kind::TlsFailed, &cause).retry(Retry::WhileConnecting)
+            }),
+        }
+    }
+
+    /// The failure of a handshake that did not end in time.
+    pub(super) fn timed_out(&self, deadline: Deadline, first_bytes: &FirstBytes) -> Failure {
+        let opening = first_bytes.received().opening();
+        let message = format!("TLS handshake with {} timed out after {}", self.target, deadline.limit());
+        match opening {
+            Opening::Nothing => Failure::new(Kind::TlsTimeout, format!("{message}: connected, no answer")),
+            Opening::TlsAlert(_) | Opening::TlsRecord => {
+                Failure::new(Kind::TlsTimeout, format!("{message}: the server began it and stopped"))
+            }
+            _ => self.plaintext_server(&format!(": it {opening}")),
+        }
+    }
+
+    fn plaintext_server(&self, cause: &str) -> Failure {
+        self.failed(Kind::TlsPlaintextServer, &format!("the server does not speak TLS{cause}"))
+            .hint(format!("leave out {}, or probe the server's TLS port", self.client.flag))
+    }
+
+    pub(super) fn no_http2(&self, cause: &str) -> Failure {
+        self.failed(Kind::TlsNoH2, cause).hint("gRPC needs HTTP/2; is this the gRPC port, or a proxy without it?")
+    }
+
+    /// The failure that an alert tells, if `error` is one.
+    pub(super) fn by_alert(&self, error: &io::Error) -> Option<Failure> {
+        match tls_error(error) {
+            Some(rustls::Error::AlertReceived(alert)) => Some(self.alert(*alert)),
+            _ => None,
+        }
+    }
+
+    /// What it means that the server closes without an alert, as many do, before it has sent anything: if it asked for a
+    /// certificate, that is the only thing it can have refused.
+    pub(super) fn silent_refusal(&self) -> Option<Failure> {
+        if !self.is_certificate_requested() {
+            return None;
+        }
+        Some(match self.client.identity {
+            None => self.client_certificate_required(
+                "the server asked for a client certificate, got none, and closed the connection",
+            ),
+            Some(_) => self
+                .failed(
+                    Kind::TlsClientCertificateRejected,
+                    "the server asked for a client certificate, got ours, and closed the connection",
+                )
+                .hint("does the server trust its issuer, and is it still valid? see the server's log"),
+        })
+    }
+
+    fn certificate_failure(&self, error: &CertificateError) -> Failure {
+        if let CertificateError::Other(OtherError(error)) = error
+            && let Some(NotAccepted { kind, cause }) = error.downcast_ref()
+        {
+            return self.failed(*kind, cause);
+        }
+        let chain = self.presented();
+        let presented = chain.first();
+        let now = UnixTime::now();
+        let source = self.client.trusted.source();
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => {
+                let whose = whose(presented.map(|presented| presented.not_after), *not_after);
+                let ago = span(*not_after, now);
+                let cause = format!("{whose} expired on {} ({ago} ago)", day(*not_after));
+                self.failed(Kind::TlsCertificateExpired, &cause)
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                let whose = whose(presented.map(|presented| presented.not_before), *not_before);
+                let cause = format!("{whose} is not valid before {}", date_time(*not_before));
+                self.failed(Kind::TlsCertificateNotYetValid, &cause)
+                    .hint(format!("is this machine's clock right? it says {}", date_time(now)))
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                self.wrong_name(presented)
+            }
+            CertificateError::UnknownIssuer => self.unknown_issuer(&chain, now),
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                self.failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
+            }
+            CertificateError::Other(OtherError(error)) if error.is::<WrongSigner>() => {
+                let cause = match chain.as_slice() {
+                    [Description { issuer, .. }] => {
+                        format!("the certificate is signed by another key than that of {issuer} {source}")
+                    }
+                    _ => format!(
+                        "a certificate between the server's and the trust anchor {source} is signed by another key than \
+                         its issuer's"
+                    ),
+                };
+                self.failed(Kind::TlsCertificateUnknownIssuer, &cause)
+                    .hint("was the CA, or one in between, renewed? the server's certificate and the CA's must belong together")
+            }
+            CertificateError::Other(OtherError(error))
+                if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+            {
+                match presented {
+                    Some(Description { subject, issuer, .. }) if subject == issuer => self.unknown_issuer(&chain, now),
+                    _ => self.failed(Kind::TlsCertificateInvalid, "the certificate is a CA's, not a server's"),
+                }
+            }
+            error => {
+                let rsa_bits = presented.and_then(|presented| presented.rsa_bits);
+                let cause = match rsa_bits {
+                    Some(bits @ ..2048) => format!("the certificate's RSA key has {bits} bits, and 2048 are the least"),
+                    _ => format!("the certificate is not acceptable: {}", unacceptable(error)),
+                };
+                self.failed(Kind::TlsCertificateInvalid, &cause)
+            }
+        }
+    }
+
+    fn unknown_issuer(&self, chain: &[Description], now: UnixTime) -> Failure {
+        const GIVE_ISSUER: &str =
+            "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
+        let source = self.client.trusted.source();
+        let unknown = |cause: &str, hint| self.failed(Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
+        if let Some(Description { subject, not_before, not_after, .. }) = self.client.trusted.out_of_date_issuer(chain)
+        {
+            let (kind, cause) = if *not_after < now {
+                (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
+            } else {
+                (Kind::TlsCertificateNotYetValid, format!("is not valid before {}", date_time(*not_before)))
+            };
+            return self.failed(kind, &format!("the certificate of {subject} {source} {cause}"));
+        }
+        match chain.first() {
+            Some(Description { subject, issuer, .. }) if subject == issuer => {
+                let cause = format!(
+                    "the certificate of {subject} is self-signed and not among the trusted certificates {source}"
+                );
+                unknown(&cause, "give that certificate with -tls-ca-cert, if the server is to be trusted")
+            }
+            Some(Description { issuer, .. }) => {
+                let cause = format!("the certificate was issued by {issuer}, which is not a trusted CA {source}");
+                unknown(&cause, GIVE_ISSUER)
+            }
+            None => unknown("the certificate's issuer is unknown", GIVE_ISSUER),
+        }
+    }
+
+    fn alert(&self, alert: AlertDescription) -> Failure {
+        let cause = format!("the server refused it: alert {}", alert_name(alert));
+        // What servers send when they do not like the client's certificate, or its absence (RFC 8446, section 6.2).
+        let about_certificates = matches!(
+            alert,
+            AlertDescription::CertificateRequired
+                | AlertDescription::NoCertificate
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError
+                | AlertDescription::HandshakeFailure
+        );
+        match alert {
+            _ if about_certificates && self.is_certificate_requested() && self.client.identity.is_none() => self
+                .client_certificate_required(&format!(
+                    "the server requires a client certificate (alert {})",
+                    alert_name(alert)
+                )),
+            _ if about_certificates && self.is_certificate_requested() => {
+                let cause = format!("the server rejected the client certificate (alert {})", alert_name(alert));
+                let hint = self.expired_identity().map(|when| format!("it expired on {when}"));
+                Failure { hint, ..self.failed(Kind::TlsClientCertificateRejected, &cause) }
+            }
+            AlertDescription::CertificateRequired => self.client_certificate_required(&cause),
+            AlertDescription::ProtocolVersion => self
+                .failed(Kind::TlsVersion, "the server speaks neither TLS 1.2 nor 1.3 (alert protocol_version)")
+                .hint("older versions are broken; the server has to offer TLS 1.2 or 1.3"),
+            AlertDescription::NoApplicationProtocol => {
+                self.no_http2("the server refused HTTP/2 (alert no_application_protocol)")
+            }
+            AlertDescription::UnrecognisedName => {
+                let failure = self.failed(
+                    Kind::TlsFailed,
+                    &format!("the server has no certificate for {}", self.client.server_name.to_str()),
+                );
+                if self.client.trusted.is_by_policy() {
+                    failure
+                } else {
+                    failure.hint("give a name that it has one for with -tls-server-name")
+                }
+            }
+            AlertDescription::HandshakeFailure => self
+                .failed(Kind::TlsFailed, &cause)
+                .hint("no cipher or kind of key in common; keys of P-521 and Ed448 are not supported"),
+            _ => self.failed(Kind::TlsFailed, &cause),
+        }
+    }
+
+    fn client_certificate_required(&self, cause: &str) -> Failure {
+        let failure = self.failed(Kind::TlsClientCertificateRequired, cause);
+        if self.client.identity.is_some() {
+            return failure;
+        }
+        failure.hint("give one with -tls-client-cert and -tls-client-key")
+    }
+
+    fn wrong_name(&self, presented: Option<&Description>) -> Failure {
+        const SHOWN: usize = 8;
+        let wanted = self.client.server_name.to_str();
+        let names = presented.map(|presented| presented.names.as_slice()).unwrap_or_default();
+        if names.is_empty() {
+            let cause = format!("the certificate has no subject alternative name, so it is not valid for {wanted}");
+            return self
+                .failed(Kind::TlsCertificateWrongName, &cause)
+                .hint("a common name does not count; issue it with a subject alternative name");
+        }
+        let shown = &names[..names.len().min(SHOWN)];
+        let shown = match (names.len() - shown.len(), shown) {
+            (0, [only]) => only.clone(),
+            (0, [first @ .., last]) => format!("{} and {last}", first.join(", ")),
+            (more, shown) => format!("{} and {more} more", shown.join(", ")),
+        };
+        let cause = format!("the certificate is valid for {shown}, not for {wanted}");
+        let failure = self.failed(Kind::TlsCertificateWrongName, &cause);
+        match names.iter().find(|name| !name.contains('*') && ServerName::try_from(name.as_str()).is_ok()) {
+            Some(name) => failure.hint(format!("use -tls-server-name={name}")),
+            None => failure.hint("use -tls-server-name with a name that it is valid for"),
+        }
+    }
+
+    /// When our certificate expired, if it has.
+    fn expired_identity(&self) -> Option<String> {
+        let certificate = self.client.identity.as_ref().and_then(|key| describe(key.cert.first()?))?;
+        (certificate.not_after < UnixTime::now()).then(|| day(certificate.not_after))
+    }
+}
+
+/// Words webpki's objection to a certificate.
+fn unacceptable(error: &CertificateError) -> String {
+    let webpki = match error {
+        CertificateError::Other(OtherError(error)) => error.downcast_ref(),
+        _ => None,
+    };
+    match (error, webpki) {
+        (_, Some(webpki::Error::MaximumPathDepthExceeded)) => "its chain has more than 6 intermediates".to_owned(),
+        (_, Some(webpki::Error::UnsupportedCertVersion)) => {
+            "it is of X.509 version 1; issue it as version 3, with a subject alternative name".to_owned()
+        }
+        (
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            _,
+        ) => {
+            "it, or one in its chain, has a signature or key that is not supported (such as SHA-1 or P-521)".to_owned()
+        }
+        (CertificateError::BadSignature, _) => "a signature is wrong".to_owned(),
+        (CertificateError::BadEncoding, _) => "it is not well-formed".to_owned(),
+        (_, Some(error)) => error.to_string(),
+        (error, None) => error.to_string(),
+    }
+}
+
+/// Whose limit of validity this is: the server's own certificate's, or else one of its issuers'.
+fn whose(own: Option<UnixTime>, limit: UnixTime) -> &'static str {
+    if own.is_none_or(|own| own == limit) { "the certificate" } else { "a CA certificate in its chain" }
+}
+
+fn day(time: UnixTime) -> String {
+    let date = date_time(time);
+    date.split_once('T').map_or(date.clone(), |(day, _)| day.to_owned())
+}
+
+/// Names an alert as RFC 8446 does.
+fn alert_name(alert: AlertDescription) -> String {
+    snake_case(&format!("{alert:?}"))
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}

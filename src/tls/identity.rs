@@ -1,0 +1,57 @@
+//! Our own certificate and key, and whether the server asked for them.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use rustls::{SignatureScheme, client::ResolvesClientCert, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{Observed, certificate::is_for_key};
+
+/// Why a certificate chain and a key cannot be used together.
+#[derive(Debug)]
+pub(crate) enum KeyProblem {
+    /// The key is broken or of an unsupported kind.
+    Unsupported,
+    /// The key belongs to another certificate.
+    Mismatch,
+    /// The certificate cannot be read.
+    UnreadableCertificate,
+}
+
+/// Joins a certificate chain, the client's own certificate first, with its private key.
+///
+/// # Errors
+/// [`KeyProblem`].
+pub(crate) fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, KeyProblem> {
+    let signer = any_supported_type(key).map_err(|_| KeyProblem::Unsupported)?;
+    let certified = CertifiedKey::new(chain, signer);
+    // rustls compares them too, but only for certificates of version 3, and clients use others.
+    let key = certified.key.public_key();
+    match key.map(|key| is_for_key(&certified.cert[0], &key)) {
+        // A signer that does not tell its public key cannot be compared.
+        None | Some(Some(true)) => Ok(certified),
+        Some(Some(false)) => Err(KeyProblem::Mismatch),
+        Some(None) => Err(KeyProblem::UnreadableCertificate),
+    }
+}
+
+/// Gives our certificate to the server, if there is one, and records that the server asked for it.
+#[derive(Debug)]
+pub(super) struct ClientIdentity {
+    pub(super) key: Option<Arc<CertifiedKey>>,
+    pub(super) observed: Arc<Observed>,
+}
+
+impl ResolvesClientCert for ClientIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.observed.certificate_requested.store(true, Ordering::Relaxed);
+        self.key.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.key.is_some()
+    }
+}

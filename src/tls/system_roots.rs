@@ -1,0 +1,132 @@
+//! The system's trust anchors. Of a bundle only those are parsed that are named as issuers in the server's chain: parsing all
+//! would take longer than the rest of a probe.
+
+use std::{
+    env, iter,
+    path::{Path, PathBuf},
+};
+
+use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths};
+use rustls_pki_types::CertificateDer;
+use webpki::anchor_from_trusted_cert;
+
+use super::pem::PemFile;
+use crate::{
+    outcome::{Failure, Kind},
+    text::io_cause,
+};
+
+/// The system's trusted certificates. A bundle is parsed only up to its first usable certificate.
+#[derive(Debug)]
+pub(super) struct SystemRoots {
+    bundle: Option<PemFile>,
+    /// The certificates that are not in a bundle.
+    certificates: Vec<CertificateDer<'static>>,
+    /// How many of those could not be read.
+    broken: usize,
+    /// Any usable certificate.
+    first: CertificateDer<'static>,
+}
+
+impl SystemRoots {
+    /// The certificates of these subjects. If there are none, any other one, because webpki needs at least one.
+    pub(super) fn of_subjects(&self, subjects: &[&[u8]]) -> Vec<CertificateDer<'static>> {
+        let is_of = |der: &[u8]| {
+            anchor_from_trusted_cert(&CertificateDer::from(der))
+                .is_ok_and(|anchor| subjects.contains(&anchor.subject.as_ref()))
+        };
+        let mut found = self.certificates.clone();
+        found.extend(self.bundle.iter().flat_map(|bundle| bundle.certificates_where(is_of)));
+        if found.is_empty() { vec![self.first.clone()] } else { found }
+    }
+
+    /// How many certificates cannot be read. This parses all of them.
+    pub(super) fn broken(&self) -> usize {
+        let bundle = self.bundle.as_ref().and_then(|bundle| bundle.certificates().ok());
+        let (in_bundle, broken_in_bundle) = bundle.unwrap_or_default();
+        let unusable = in_bundle.iter().chain(&self.certificates).filter(|certificate| !is_usable(certificate));
+        self.broken + broken_in_bundle + unusable.count()
+    }
+}
+
+/// Whether webpki can use it as a trust anchor.
+fn is_usable(certificate: &CertificateDer<'_>) -> bool {
+    anchor_from_trusted_cert(certificate).is_ok()
+}
+
+/// Finds the system's trusted certificates: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or those in the usual places.
+///
+/// # Errors
+/// `no-trust-anchors`.
+pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Result<SystemRoots, Failure> {
+    const FILE: &str = "SSL_CERT_FILE";
+    const DIRECTORIES: &str = "SSL_CERT_DIR";
+
+    let no_anchors = |cause: &str| {
+        Failure::new(Kind::NoTrustAnchors, format!("no trusted certificates found on this system: {cause}"))
+            .hint("give the server's CA with -tls-ca-cert, or mount the system's bundle")
+    };
+    // An empty variable counts as not set.
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let (file, directories) = (variable(FILE), variable(DIRECTORIES));
+    let places = match (&file, &directories) {
+        (None, None) => usual_places(),
+        _ => Places {
+            bundle: file.as_ref().map(|path| (FILE, PathBuf::from(path))),
+            directories: directories.iter().flat_map(env::split_paths).collect(),
+            store: CertificateResult::default(),
+        },
+    };
+    let (mut bundle, mut first, mut first_error) = (None, None, None);
+    if let Some((name, path)) = places.bundle {
+        match read(name, &path).and_then(|file| Ok((file.first_certificate(is_usable)?, file))) {
+            Ok((certificate, file)) => (first, bundle) = (Some(certificate), Some(file)),
+            Err(failure) => first_error = Some(failure.message),
+        }
+    }
+    let (mut certificates, mut broken) = (Vec::new(), 0);
+    // A bundle in its usual place holds the certificates of the directories, too.
+    let needs_directories = bundle.is_none() || file.is_some();
+    let is_needed = |directory: &&PathBuf| needs_directories && !directory.as_os_str().is_empty();
+    let directories = places.directories.iter().filter(is_needed);
+    let in_directories = directories.map(|directory| load_certs_from_paths(None, Some(directory)));
+    for result in iter::once(places.store).chain(in_directories) {
+        certificates.extend(result.certs);
+        broken += result.errors.len();
+        if let Some(error) = result.errors.into_iter().next() {
+            first_error.get_or_insert(match error.kind {
+                ErrorKind::Io { inner, path } => format!("{}: {}", path.display(), io_cause(&inner)),
+                _ => error.to_string(),
+            });
+        }
+    }
+    let Some(first) = first.or_else(|| certificates.iter().find(|certificate| is_usable(certificate)).cloned()) else {
+        let none = match (&file, variable(DIRECTORIES)) {
+            (None, None) => "the usual places hold none".to_owned(),
+            _ => format!("{FILE} and {DIRECTORIES} name none"),
+        };
+        return Err(no_anchors(&first_error.unwrap_or(none)));
+    };
+    Ok(SystemRoots { bundle, certificates, broken, first })
+}
+
+/// Where a system's trusted certificates are.
+struct Places {
+    /// A file with all of them, and the variable or words that name it.
+    bundle: Option<(&'static str, PathBuf)>,
+    directories: Vec<PathBuf>,
+    /// Certificates that the system keeps in another form.
+    store: CertificateResult,
+}
+
+#[cfg(all(unix, not(target_os = "macos")))]
+fn usual_places() -> Places {
+    let places = openssl_probe::probe();
+    let bundle = places.cert_file.map(|path| ("the system's bundle", path));
+    Places { bundle, directories: places.cert_dir, store: CertificateResult::default() }
+}
+
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+fn usual_places() -> Places {
+    Places { bundle: None, directories: Vec::new(), store: rustls_native_certs::load_native_certs() }
+}
