@@ -2,30 +2,22 @@
 
 mod own_addresses;
 mod resolve;
+mod stream;
 mod target;
 mod tcp;
 #[cfg(unix)]
 mod unix;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::net::SocketAddr;
 
 pub(crate) use self::{
     own_addresses::listening_elsewhere,
+    stream::Stream,
     target::{Endpoint, Host, Target},
 };
 #[cfg(not(unix))]
 use crate::outcome::Kind;
 use crate::{deadline::Deadline, outcome::Failure, trace::Trace};
-
-/// Carries bytes to and from the server: TCP, a unix socket, or TLS over either.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-
-/// An open stream to the server, of any kind.
-pub(crate) type Stream = Box<dyn Io>;
 
 /// Opens a stream to the target.
 ///
@@ -75,10 +67,7 @@ pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &
 async fn addresses(host: &Host, port: u16, deadline: Deadline, trace: &Trace) -> Result<Vec<SocketAddr>, Failure> {
     match host {
         Host::Name(name) => resolve::resolve(name, port, deadline, trace).await,
-        Host::Loopback => Ok(LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
+        Host::Loopback => Ok(own_addresses::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
         Host::Ip(address) => Ok(vec![SocketAddr::new(*address, port)]),
     }
 }
-
-/// The loopback addresses of both families.
-const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

@@ -4,14 +4,12 @@ mod certificate;
 mod failure;
 mod files;
 mod identity;
+mod observed;
 mod pem;
 mod system_roots;
 mod verifier;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use rustls::{
     ClientConfig, ProtocolVersion,
@@ -19,7 +17,7 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 #[cfg(any(test, fuzzing))]
@@ -30,7 +28,7 @@ pub(crate) use self::{
     identity::{KeyProblem, certified_key},
     verifier::{NotAccepted, PeerPolicy, Trusted},
 };
-use self::{failure::Attempt, identity::ClientIdentity, verifier::Verifier};
+use self::{failure::Attempt, identity::ClientIdentity, observed::Observed, verifier::Verifier};
 use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
@@ -62,15 +60,6 @@ pub(crate) struct Handshake {
     /// Whether the server asked for a client certificate and may still refuse it, or its absence: under TLS 1.3 it judges
     /// after the handshake has ended for us.
     is_certificate_undecided: bool,
-}
-
-/// What one handshake shows of the server while it runs.
-#[derive(Debug, Default)]
-struct Observed {
-    /// The certificates that the server presented, its own first.
-    presented: Mutex<Vec<CertificateDer<'static>>>,
-    /// Whether the server asked for a client certificate.
-    certificate_requested: AtomicBool,
 }
 
 impl Client {
@@ -121,7 +110,7 @@ impl Client {
     ) -> Result<(Stream, Handshake), Failure> {
         let begun = trace.begin(Phase::Tls);
         let observed = Arc::new(Observed::default());
-        let attempt = Attempt { client: self, target, observed: &observed };
+        let attempt = self.attempt(target, &observed);
         let config = client_config(
             &self.provider,
             Verifier { trusted: Arc::clone(&self.trusted), observed: Arc::clone(&observed) },
@@ -137,7 +126,7 @@ impl Client {
                 }
                 // Under TLS 1.2 the server judges our certificate before it finishes the handshake.
                 let is_judged = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
-                let requested = observed.certificate_requested.load(Ordering::Relaxed);
+                let requested = observed.is_certificate_requested();
                 let session = self.session(&stream);
                 trace.end(Phase::Tls, begun, || describe_session(&session));
                 trace.set_session(session);
@@ -160,14 +149,21 @@ impl Client {
         end: Option<&StreamEnd>,
         closed_silently: bool,
     ) -> Option<Failure> {
-        let observed = Arc::new(Observed::default());
-        observed.certificate_requested.store(handshake.is_certificate_undecided, Ordering::Relaxed);
-        let attempt = Attempt { client: self, target, observed: &observed };
+        let observed = Observed::default();
+        if handshake.is_certificate_undecided {
+            observed.note_certificate_request();
+        }
+        let attempt = self.attempt(target, &observed);
         let by_alert = match end {
             Some(StreamEnd::Broken(error)) => attempt.by_alert(error),
             _ => None,
         };
         by_alert.or_else(|| if closed_silently { attempt.silent_refusal() } else { None })
+    }
+
+    fn attempt<'a>(&'a self, target: &'a str, observed: &'a Observed) -> Attempt<'a> {
+        let Self { trusted, identity, server_name, flag, .. } = self;
+        Attempt { target, server_name, trusted, identity: identity.as_deref(), flag, observed }
     }
 
     fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> Session {

@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio::net::TcpStream;
 
 use super::{
-    LOOPBACK, resolve,
+    resolve,
     target::{Endpoint, Host},
 };
 use crate::deadline::Deadline;
+
+/// The loopback addresses of both families.
+pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Finds another address of this machine that accepts connections on the endpoint's port, if the endpoint is on this
 /// machine: a server may listen on one interface or in one address family only. In a container no other tool can tell.

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 
-use super::Stream;
+use super::stream::Stream;
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{net::UnixStream, time::sleep};
 
-use super::Stream;
+use super::stream::Stream;
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},

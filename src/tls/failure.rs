@@ -1,17 +1,14 @@
 //! What the failures of a handshake mean, told from rustls's typed errors, the server's certificates and its first bytes.
 
-use std::{
-    io,
-    sync::{PoisonError, atomic::Ordering},
-};
+use std::io;
 
-use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible, sign::CertifiedKey};
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::{
-    Client, Observed,
     certificate::{Description, date_time, describe, span},
-    verifier::{NotAccepted, WrongSigner},
+    observed::Observed,
+    verifier::{NotAccepted, Trusted, WrongSigner},
 };
 use crate::{
     deadline::Deadline,
@@ -22,25 +19,20 @@ use crate::{
 
 /// One handshake, with what its failure messages need.
 pub(super) struct Attempt<'a> {
-    pub(super) client: &'a Client,
     /// The address as the user gave it.
     pub(super) target: &'a str,
+    pub(super) server_name: &'a ServerName<'static>,
+    pub(super) trusted: &'a Trusted,
+    /// Our certificate and key.
+    pub(super) identity: Option<&'a CertifiedKey>,
+    /// The flag that asks for TLS.
+    pub(super) flag: &'static str,
     pub(super) observed: &'a Observed,
 }
 
 impl Attempt<'_> {
     fn failed(&self, kind: Kind, cause: &str) -> Failure {
         Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target))
-    }
-
-    fn is_certificate_requested(&self) -> bool {
-        self.observed.certificate_requested.load(Ordering::Relaxed)
-    }
-
-    /// The certificates that the server presented, as far as they can be read, its own first.
-    fn presented(&self) -> Vec<Description> {
-        let presented = self.observed.presented.lock().unwrap_or_else(PoisonError::into_inner);
-        presented.iter().filter_map(describe).collect()
     }
 
     /// The failure of a handshake that ended with `error`, after the server had sent `first_bytes`.
@@ -91,7 +83,7 @@ impl Attempt<'_> {
 
     fn plaintext_server(&self, cause: &str) -> Failure {
         self.failed(Kind::TlsPlaintextServer, &format!("the server does not speak TLS{cause}"))
-            .hint(format!("leave out {}, or probe the server's TLS port", self.client.flag))
+            .hint(format!("leave out {}, or probe the server's TLS port", self.flag))
     }
 
     pub(super) fn no_http2(&self, cause: &str) -> Failure {
@@ -109,10 +101,10 @@ impl Attempt<'_> {
     /// What it means that the server closes without an alert, as many do, before it has sent anything: if it asked for a
     /// certificate, that is the only thing it can have refused.
     pub(super) fn silent_refusal(&self) -> Option<Failure> {
-        if !self.is_certificate_requested() {
+        if !self.observed.is_certificate_requested() {
             return None;
         }
-        Some(match self.client.identity {
+        Some(match self.identity {
             None => self.client_certificate_required(
                 "the server asked for a client certificate, got none, and closed the connection",
             ),
@@ -131,10 +123,10 @@ impl Attempt<'_> {
         {
             return self.failed(*kind, cause);
         }
-        let chain = self.presented();
+        let chain = self.observed.presented();
         let presented = chain.first();
         let now = UnixTime::now();
-        let source = self.client.trusted.source();
+        let source = self.trusted.source();
         match error {
             CertificateError::ExpiredContext { not_after, .. } => {
                 let whose = whose(presented.map(|presented| presented.not_after), *not_after);
@@ -190,10 +182,9 @@ impl Attempt<'_> {
     fn unknown_issuer(&self, chain: &[Description], now: UnixTime) -> Failure {
         const GIVE_ISSUER: &str =
             "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
-        let source = self.client.trusted.source();
+        let source = self.trusted.source();
         let unknown = |cause: &str, hint| self.failed(Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
-        if let Some(Description { subject, not_before, not_after, .. }) = self.client.trusted.out_of_date_issuer(chain)
-        {
+        if let Some(Description { subject, not_before, not_after, .. }) = self.trusted.out_of_date_issuer(chain) {
             let (kind, cause) = if *not_after < now {
                 (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
             } else {
@@ -234,12 +225,12 @@ impl Attempt<'_> {
                 | AlertDescription::HandshakeFailure
         );
         match alert {
-            _ if about_certificates && self.is_certificate_requested() && self.client.identity.is_none() => self
+            _ if about_certificates && self.observed.is_certificate_requested() && self.identity.is_none() => self
                 .client_certificate_required(&format!(
                     "the server requires a client certificate (alert {})",
                     alert_name(alert)
                 )),
-            _ if about_certificates && self.is_certificate_requested() => {
+            _ if about_certificates && self.observed.is_certificate_requested() => {
                 let cause = format!("the server rejected the client certificate (alert {})", alert_name(alert));
                 let hint = self.expired_identity().map(|when| format!("it expired on {when}"));
                 Failure { hint, ..self.failed(Kind::TlsClientCertificateRejected, &cause) }
@@ -254,9 +245,9 @@ impl Attempt<'_> {
             AlertDescription::UnrecognisedName => {
                 let failure = self.failed(
                     Kind::TlsFailed,
-                    &format!("the server has no certificate for {}", self.client.server_name.to_str()),
+                    &format!("the server has no certificate for {}", self.server_name.to_str()),
                 );
-                if self.client.trusted.is_by_policy() {
+                if self.trusted.is_by_policy() {
                     failure
                 } else {
                     failure.hint("give a name that it has one for with -tls-server-name")
@@ -271,7 +262,7 @@ impl Attempt<'_> {
 
     fn client_certificate_required(&self, cause: &str) -> Failure {
         let failure = self.failed(Kind::TlsClientCertificateRequired, cause);
-        if self.client.identity.is_some() {
+        if self.identity.is_some() {
             return failure;
         }
         failure.hint("give one with -tls-client-cert and -tls-client-key")
@@ -279,7 +270,7 @@ impl Attempt<'_> {
 
     fn wrong_name(&self, presented: Option<&Description>) -> Failure {
         const SHOWN: usize = 8;
-        let wanted = self.client.server_name.to_str();
+        let wanted = self.server_name.to_str();
         let names = presented.map(|presented| presented.names.as_slice()).unwrap_or_default();
         if names.is_empty() {
             let cause = format!("the certificate has no subject alternative name, so it is not valid for {wanted}");
@@ -303,7 +294,7 @@ impl Attempt<'_> {
 
     /// When our certificate expired, if it has.
     fn expired_identity(&self) -> Option<String> {
-        let certificate = self.client.identity.as_ref().and_then(|key| describe(key.cert.first()?))?;
+        let certificate = self.identity.and_then(|key| describe(key.cert.first()?))?;
         (certificate.not_after < UnixTime::now()).then(|| day(certificate.not_after))
     }
 }

@@ -1,11 +1,11 @@
 //! Our own certificate and key, and whether the server asked for them.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use rustls::{SignatureScheme, client::ResolvesClientCert, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Observed, certificate::is_for_key};
+use super::{certificate::is_for_key, observed::Observed};
 
 /// Why a certificate chain and a key cannot be used together.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct ClientIdentity {
 
 impl ResolvesClientCert for ClientIdentity {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.observed.certificate_requested.store(true, Ordering::Relaxed);
+        self.observed.note_certificate_request();
         self.key.clone()
     }
 

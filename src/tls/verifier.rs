@@ -1,9 +1,6 @@
 //! The verification of a server's certificate, by whichever trust anchors there are.
 
-use std::{
-    fmt, iter,
-    sync::{Arc, PoisonError},
-};
+use std::{fmt, iter, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
@@ -19,8 +16,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::EndEntityCert;
 
 use super::{
-    Observed,
     certificate::{Description, describe},
+    observed::Observed,
     pem::PemFile,
     system_roots::SystemRoots,
 };
@@ -210,8 +207,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let trusted = &self.trusted;
-        *self.observed.presented.lock().unwrap_or_else(PoisonError::into_inner) =
-            iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned()).collect();
+        self.observed.note_presented(end_entity, intermediates);
         if !trusted.trusts_issuers && !trusted.pinned.contains(end_entity) {
             return Err(CertificateError::UnknownIssuer.into());
         }

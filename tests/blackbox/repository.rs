@@ -1,7 +1,7 @@
-//! The rest of the repository keeps up with the program: the README with its kinds and flags, the fuzz targets with its
-//! modules, the files of docker/ with its flags, its version and the protocol, the changelog with its version.
+//! The rest of the repository keeps up with the program: the README with its flags, the files of docker/ with its flags, its
+//! version and the protocol, the changelog with its version.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -9,21 +9,6 @@ use crate::support::probe::Probe;
 
 fn read(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect("it is in the repository")
-}
-
-#[test]
-fn every_kind_has_its_place() {
-    let (readme, source) = (read("README.md"), read("src/outcome.rs"));
-    // The one table of kinds: `Self::Name => (Phase::…, "name"),`.
-    let kinds: Vec<&str> = source
-        .lines()
-        .filter(|line| line.trim_start().starts_with("Self::") && line.contains(" => ("))
-        .filter_map(|line| line.split('"').nth(1))
-        .collect();
-    assert!(kinds.len() > 40, "the table is found: {kinds:?}");
-    for kind in kinds {
-        assert!(readme.contains(&format!("`{kind}`")), "{kind} is not in README.md");
-    }
 }
 
 #[test]
@@ -35,22 +20,6 @@ fn every_flag_has_its_place() {
     assert!(flags.len() > 20, "the flags are found: {flags:?}");
     for flag in flags {
         assert!(readme.contains(flag), "{flag} is not in README.md");
-    }
-}
-
-#[test]
-fn every_module_can_be_fuzzed() {
-    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").exists() {
-        // This is no repository but a package, and cargo leaves packages inside of it out.
-        return;
-    }
-    let (main, fuzz) = (read("src/main.rs"), read("fuzz/lib.rs"));
-    let modules: Vec<&str> = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
-    assert!(modules.len() > 15, "the modules are found: {modules:?}");
-    // The order of the steps and signals are what a process has, not what bytes can reach; the manual is of tests.
-    let out_of_reach = ["addresses", "manual", "probe", "signals", "ticker", "wait", "watch"];
-    for module in modules.into_iter().filter(|module| !out_of_reach.contains(module)) {
-        assert!(fuzz.contains(&format!("../src/{module}.rs")), "{module} is not in fuzz/lib.rs");
     }
 }
 
