@@ -1,5 +1,5 @@
 //! What must hold whatever the program is given. The fuzz targets (`fuzz/`) run these checks on bytes that libFuzzer finds, the
-//! tests below on bytes that proptest makes.
+//! tests below on random bytes.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -191,7 +191,12 @@ fn can_be_healthy(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*, sample::select};
+    use std::{fmt, thread};
+
+    use arbtest::{
+        arbitrary::{Result, Unstructured},
+        arbtest,
+    };
 
     use super::*;
 
@@ -295,54 +300,123 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn arguments_made_of_words(words in vec(select(WORDS), 0..12)) {
-            arguments(words.concat().as_bytes());
-        }
+    /// Checks a property with at least so many inputs.
+    const CASES: usize = 256;
+    /// Random bytes for one input; no generator below takes more.
+    const RANDOM: u32 = 1024;
 
-        #[test]
-        fn arguments_made_of_anything(text in ".{0,80}") {
-            arguments(text.as_bytes());
-        }
+    /// Prints the input of a check that panics. arbtest prints the seed: `ARBTEST_SEED` runs that one input again.
+    struct Shown<'a, I: fmt::Debug>(&'a I);
 
-        #[test]
-        fn targets_made_of_words(words in vec(select(WORDS), 0..6)) {
-            target(words.concat().as_bytes());
+    impl<I: fmt::Debug> Drop for Shown<'_, I> {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                eprintln!("the input was {:?}", self.0);
+            }
         }
+    }
 
-        #[test]
-        fn targets_made_of_anything(text in ".{0,80}") {
-            target(text.as_bytes());
+    fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
+        let mut cases = 0;
+        // arbtest counts time, not cases.
+        while cases < CASES {
+            arbtest(|random| {
+                let input = generate(random)?;
+                let _shown = Shown(&input);
+                property(&input);
+                cases += 1;
+                Ok(())
+            })
+            .size_min(RANDOM)
+            .size_max(RANDOM)
+            .run();
         }
+    }
 
-        #[test]
-        fn files_made_of_anything(bytes in vec(any::<u8>(), 0..200), label in "[A-Z ]{0,20}") {
-            pem(&bytes);
-            let body = String::from_utf8_lossy(&bytes).into_owned();
+    /// Up to so many things, each made anew.
+    fn up_to<T>(
+        most: usize,
+        random: &mut Unstructured<'_>,
+        one: impl Fn(&mut Unstructured<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        (0..random.int_in_range(0..=most)?).map(|_| one(random)).collect()
+    }
+
+    fn words(most: usize, random: &mut Unstructured<'_>) -> Result<String> {
+        Ok(up_to(most, random, |random| random.choose(WORDS).copied())?.concat())
+    }
+
+    /// Any characters, half of them ASCII.
+    fn text(random: &mut Unstructured<'_>) -> Result<String> {
+        let character = |random: &mut Unstructured<'_>| {
+            if random.arbitrary()? { Ok(char::from(random.int_in_range(0..=0x7f_u8)?)) } else { random.arbitrary() }
+        };
+        Ok(up_to(80, random, character)?.into_iter().collect())
+    }
+
+    fn bytes(random: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+        up_to(200, random, |random| random.arbitrary())
+    }
+
+    #[test]
+    fn arguments_made_of_words() {
+        check(|random| words(12, random), |words| arguments(words.as_bytes()));
+    }
+
+    #[test]
+    fn arguments_made_of_anything() {
+        check(text, |text| arguments(text.as_bytes()));
+    }
+
+    #[test]
+    fn targets_made_of_words() {
+        check(|random| words(6, random), |words| target(words.as_bytes()));
+    }
+
+    #[test]
+    fn targets_made_of_anything() {
+        check(text, |text| target(text.as_bytes()));
+    }
+
+    #[test]
+    fn files_made_of_anything() {
+        let label = |random: &mut Unstructured<'_>| random.choose(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ ").copied();
+        let generate = |random: &mut Unstructured<'_>| {
+            let label = up_to(20, random, label)?.into_iter().map(char::from).collect::<String>();
+            Ok((bytes(random)?, label))
+        };
+        check(generate, |(bytes, label)| {
+            pem(bytes);
+            let body = String::from_utf8_lossy(bytes);
             for label in [label.as_str(), "CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY"] {
                 pem(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").as_bytes());
             }
-        }
+        });
+    }
 
-        /// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.
-        #[test]
-        fn answers_made_of_frames(order in vec(select(pieces()), 0..8)) {
-            answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &order.concat()].concat());
-        }
+    /// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.
+    #[test]
+    fn answers_made_of_frames() {
+        let pieces = pieces();
+        let frames = |random: &mut Unstructured<'_>| up_to(8, random, |random| random.choose(&pieces).cloned());
+        check(frames, |frames| answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames.concat()].concat()));
+    }
 
-        /// A healthy answer with one byte changed is healthy only by chance that the rules allow.
-        #[test]
-        fn answers_with_a_byte_changed(position in 0usize..200, value: u8) {
-            let mut bytes = whole();
-            let position = position % bytes.len();
-            bytes[position] = value;
-            answer(&bytes);
-        }
+    /// A healthy answer with one byte changed is healthy only by chance that the rules allow.
+    #[test]
+    fn answers_with_a_byte_changed() {
+        let whole = whole();
+        let change = |random: &mut Unstructured<'_>| {
+            let mut bytes = whole.clone();
+            let position = random.choose_index(bytes.len())?;
+            bytes[position] = random.arbitrary()?;
+            Ok(bytes)
+        };
+        check(change, |bytes| answer(bytes));
+    }
 
-        #[test]
-        fn answers_made_of_anything(bytes in vec(any::<u8>(), 0..200)) {
-            answer(&bytes);
-        }
+    #[test]
+    fn answers_made_of_anything() {
+        check(bytes, |bytes| answer(bytes));
     }
 }
