@@ -2,12 +2,7 @@
 
 use std::process::Command;
 
-use rsa::{
-    RsaPrivateKey,
-    pkcs1::EncodeRsaPrivateKey,
-    pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding, PrivateKeyInfo},
-    rand_core::OsRng,
-};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 
 use crate::support::{
     pki::{Authority, Files, Leaf, pem},
@@ -66,6 +61,19 @@ impl Client {
     }
 }
 
+fn openssl(arguments: &[&str]) {
+    let ran = Command::new("openssl").args(arguments).output().expect("openssl is there");
+    assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Makes an RSA key of so many bits, in PKCS#8, and returns the path of its file.
+fn rsa_key(files: &Files, bits: u32) -> String {
+    let path = files.path(&format!("rsa-{bits}")).display().to_string();
+    let bits = format!("rsa_keygen_bits:{bits}");
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits, "-out", &path]);
+    path
+}
+
 #[test]
 fn forms_that_people_write() {
     let client = Client::new();
@@ -99,30 +107,34 @@ fn a_bundle_with_a_broken_entry_beside_good_ones() {
 #[test]
 fn keys_in_sec1_and_pkcs1() {
     let client = Client::new();
-    let pkcs8 = client.leaf.key.secret_der();
-    let sec1 = PrivateKeyInfo::try_from(pkcs8).expect("PKCS#8").private_key;
-    client.probe_with(&client.authority.pem, &client.leaf.pem, pem("EC PRIVATE KEY", sec1)).expect_healthy();
+    let pkcs8 = client.files.write("pkcs8", &client.leaf.key_pem);
+    let sec1 = client.files.path("sec1").display().to_string();
+    openssl(&["pkey", "-in", &pkcs8, "-traditional", "-out", &sec1]);
+    let sec1 = std::fs::read_to_string(sec1).expect("openssl has written it");
+    assert!(sec1.starts_with("-----BEGIN EC PRIVATE KEY-----"), "{sec1}");
+    client.probe_with(&client.authority.pem, &client.leaf.pem, &sec1).expect_healthy();
     // What `openssl ecparam -genkey` writes has the parameters first.
-    let with_parameters =
-        pem("EC PARAMETERS", &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]) + &pem("EC PRIVATE KEY", sec1);
+    let with_parameters = pem("EC PARAMETERS", &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]) + &sec1;
     client.probe_with(&client.authority.pem, &client.leaf.pem, with_parameters).expect_healthy();
 
-    let rsa = RsaPrivateKey::new(&mut OsRng, 2048).expect("keys can be made");
-    let der = rsa.to_pkcs8_der().expect("it encodes");
-    let leaf = client.authority.client_for(der.as_bytes());
-    let pkcs1 = rsa.to_pkcs1_pem(LineEnding::LF).expect("it encodes");
-    client.probe_with(&client.authority.pem, &leaf.pem, pkcs1.as_bytes()).expect_healthy();
-    let pkcs8 = rsa.to_pkcs8_pem(LineEnding::LF).expect("it encodes");
-    assert!(RsaPrivateKey::from_pkcs8_pem(&pkcs8).is_ok());
-    client.probe_with(&client.authority.pem, &leaf.pem, pkcs8.as_bytes()).expect_healthy();
+    let pkcs8 = rsa_key(&client.files, 2048);
+    let pkcs1 = client.files.path("pkcs1").display().to_string();
+    openssl(&["pkey", "-in", &pkcs8, "-traditional", "-out", &pkcs1]);
+    let [pkcs8, pkcs1] = [pkcs8, pkcs1].map(|path| std::fs::read_to_string(path).expect("openssl has written it"));
+    assert!(pkcs8.starts_with("-----BEGIN PRIVATE KEY-----"), "{pkcs8}");
+    assert!(pkcs1.starts_with("-----BEGIN RSA PRIVATE KEY-----"), "{pkcs1}");
+    let key = PrivateKeyDer::from_pem_slice(pkcs8.as_bytes()).expect("it is PEM");
+    let leaf = client.authority.client_for(key.secret_der());
+    client.probe_with(&client.authority.pem, &leaf.pem, pkcs1).expect_healthy();
+    client.probe_with(&client.authority.pem, &leaf.pem, pkcs8).expect_healthy();
 }
 
 #[test]
 fn an_rsa_key_that_is_too_short() {
     let client = Client::new();
-    let short = RsaPrivateKey::new(&mut OsRng, 1024).expect("keys can be made");
+    let short = std::fs::read_to_string(rsa_key(&client.files, 1024)).expect("openssl has written it");
     client.expect_key(
-        short.to_pkcs8_pem(LineEnding::LF).expect("it encodes").as_bytes(),
+        short,
         "key-invalid",
         "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
          hint: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported\n",
@@ -185,10 +197,6 @@ fn keys_that_cannot_be_used() {
 #[test]
 fn a_client_certificate_of_version_1() {
     let client = Client::new();
-    let openssl = |arguments: &[&str]| {
-        let ran = Command::new("openssl").args(arguments).output().expect("openssl is there");
-        assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
-    };
     let path = |name: &str| client.files.path(name).display().to_string();
     let (ca_key, key, request, cert) = (path("ca.key"), path("v1.key"), path("v1.csr"), path("v1.pem"));
     std::fs::write(&ca_key, client.authority.key_pem()).expect("the directory is ours");
