@@ -14,9 +14,10 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command, value_parser};
 
 mod pki;
+mod usage;
 
 fn main() -> Result<()> {
-    let arguments = Command::new("certificates")
+    let command = Command::new("certificates")
         .about("Makes a CA, a server's certificate and a client's, to try TLS with")
         .arg(
             Arg::new("directory")
@@ -47,8 +48,8 @@ fn main() -> Result<()> {
                 .long("renew")
                 .action(ArgAction::SetTrue)
                 .help("Write them over those that are there, from a new CA"),
-        )
-        .get_matches();
+        );
+    let arguments = usage::read(command);
 
     let directory: &PathBuf = arguments.get_one("directory").expect("it is required");
     let names: Vec<String> = arguments.get_many("name").into_iter().flatten().cloned().collect();
