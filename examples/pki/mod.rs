@@ -1,6 +1,9 @@
 //! Certificates to try TLS with.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -26,8 +29,22 @@ pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> 
         params.distinguished_name.push(DnType::CommonName, format!("Example {file}"));
         let certificate = params.signed_by(&key, &ca)?;
         fs::write(directory.join(file).with_extension("pem"), certificate.pem())?;
-        fs::write(directory.join(file).with_extension("key"), key.serialize_pem())?;
+        write_key(&directory.join(file).with_extension("key"), &key.serialize_pem())?;
     }
     fs::write(directory.join(LAST), ca.pem())?;
     Ok(())
+}
+
+/// Writes a private key for its owner alone.
+fn write_key(path: &Path, pem: &str) -> io::Result<()> {
+    // A file that is there keeps its mode, and may be open elsewhere.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    options.open(path)?.write_all(pem.as_bytes())
 }
