@@ -1,6 +1,6 @@
 //! `-spiffe`: identities from the Workload API, and servers that are known by theirs.
 
-use std::{collections::BTreeMap, net::TcpListener};
+use std::collections::BTreeMap;
 
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, date_time_ymd};
 use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version::TLS12};
@@ -9,6 +9,7 @@ use crate::support::{
     pki::{Authority, Files, Leaf},
     probe::{Probe, Ran},
     server::{self, Recorder, TlsSetup},
+    unused::Unused,
     workload::{Agent, Reply, TrustDomain, X509Svid, X509SvidResponse},
 };
 
@@ -452,7 +453,8 @@ fn an_agent_that_stays_silent_is_not_waited_for_longer_than_allowed() {
 fn where_the_agent_is_not() {
     let files = Files::new();
     let socket = files.path("agent.sock");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let unused = Unused::new();
+    let free = unused.address;
     let forms = "write unix:///path or tcp://ip:port";
     let missing = format!("unix://{}", socket.display());
     let file = format!("unix://{}", files.write("file", ""));

@@ -1,13 +1,12 @@
 //! `-wait`: what is waited for, what is not, and what is told meanwhile.
 
-use std::net::TcpListener;
-
 use crate::support::{
     frames::{answer, data, ok_headers, serving, trailers},
     peer::{Connection, Peer},
     pki::{Authority, Files},
     probe::Probe,
     server,
+    unused::Unused,
 };
 
 /// Takes a request and answers it so.
@@ -21,18 +20,12 @@ fn not_serving() -> Vec<u8> {
     [ok_headers(), data(0, &answer(2)), trailers(&[("grpc-status", b"0")])].concat()
 }
 
-/// An address that nobody listens on, as nearly as that can be had.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    listener.expect("loopback has a free port").to_string()
-}
-
 #[test]
 fn until_a_server_listens() {
-    let addr = free_address();
+    let unused = Unused::new();
+    let addr = unused.address;
     let running = Probe::new([&format!("-addr={addr}"), "-wait=20s"]).start();
-    let listener = TcpListener::bind(&addr).expect("the port is still free");
-    let peer = Peer::on(listener, |peer, _| reply(peer, &serving()));
+    let peer = Peer::on(unused.listen(), |peer, _| reply(peer, &serving()));
     let ran = running.finish();
     let told = format!("waiting: cannot connect to {addr}: connection refused\n");
     assert!(ran.stderr.is_empty() || ran.stderr == told, "{ran}");
@@ -68,7 +61,8 @@ fn quietly() {
 
 #[test]
 fn the_last_cause_and_the_attempts_are_told_in_the_end() {
-    let addr = free_address();
+    let unused = Unused::new();
+    let addr = unused.address;
     let ran = Probe::new([&format!("-addr={addr}"), "-wait=1s", "-exit-codes=detailed"]).run();
     let mut lines = ran.stderr.lines();
     let refused = format!("cannot connect to {addr}: connection refused");

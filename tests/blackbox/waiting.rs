@@ -1,6 +1,6 @@
 //! When the probe waits and when it does not: servers that come up late, trickle, or never come; each time-out's reach.
 
-use std::{net::TcpListener, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use crate::support::{
     frames::{serving, settings},
@@ -8,6 +8,7 @@ use crate::support::{
     pki::Files,
     probe::Probe,
     server,
+    unused::Unused,
 };
 
 /// Takes a request and answers it well.
@@ -17,20 +18,11 @@ fn serve(peer: &mut Connection) {
     peer.drain();
 }
 
-/// A port that nobody listens on, as nearly as that can be had.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has a free port")
-        .port()
-}
-
 #[test]
 fn a_listener_that_appears_late_is_found_if_the_user_gave_it_time() {
-    let port = free_port();
-    let running = Probe::new([&format!("-addr=127.0.0.1:{port}"), "-connect-timeout=20s"]).start();
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
-    let peer = Peer::on(listener, |peer, _| serve(peer));
+    let unused = Unused::new();
+    let running = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=20s"]).start();
+    let peer = Peer::on(unused.listen(), |peer, _| serve(peer));
     running.finish().expect_healthy();
     drop(peer);
 }
@@ -78,9 +70,9 @@ fn what_waiting_cannot_mend_ends_the_wait() {
 
 #[test]
 fn the_last_cause_and_the_attempts_are_told_when_the_time_is_over() {
-    let addr = format!("127.0.0.1:{}", free_port());
-    let ran = Probe::new([&format!("-addr={addr}"), "-connect-timeout=300ms"]).run();
-    let told = ran.stderr.strip_prefix(&format!("error: cannot connect to {addr}: connection refused ("));
+    let unused = Unused::new();
+    let ran = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=300ms"]).run();
+    let told = ran.stderr.strip_prefix(&format!("error: cannot connect to {}: connection refused (", unused.address));
     assert!(ran.code == Some(1) && told.is_some_and(|told| told.contains(" attempts in 300ms)\nhint: ")), "{ran}");
 }
 
@@ -135,10 +127,9 @@ fn a_trickle_is_no_answer() {
 /// A cause that lies further on the way tells more than the refusals before it.
 #[test]
 fn the_last_cause_is_told_and_not_the_one_before() {
-    let port = free_port();
-    let running = Probe::new([&format!("-addr=127.0.0.1:{port}"), "-connect-timeout=1500ms", "-output=json"]).start();
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
-    let peer = Peer::on(listener, |peer, _| peer.drain());
+    let unused = Unused::new();
+    let running = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=1500ms", "-output=json"]).start();
+    let peer = Peer::on(unused.listen(), |peer, _| peer.drain());
     running.finish().expect_kind(1, "http2", "server-silent");
     drop(peer);
 }

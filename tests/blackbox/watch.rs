@@ -1,6 +1,6 @@
 //! `-watch`: each change of a status, over restarts of the server, until somebody ends it.
 
-use std::{fs, net::TcpListener};
+use std::fs;
 
 use serde_json::Value;
 use tonic_health::ServingStatus::{NotServing, Serving};
@@ -11,6 +11,7 @@ use crate::support::{
     pki::{Authority, Files},
     probe::Probe,
     server::{self, Changing, Recorder, Reply},
+    unused::Unused,
 };
 
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")";
@@ -153,7 +154,8 @@ fn the_request() {
 
 #[test]
 fn before_the_first_answer_a_failure_ends_it() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let unused = Unused::new();
+    let free = unused.address;
     Probe::new([&format!("-addr={free}"), "-watch", "-exit-codes=detailed"]).run().expect(
         2,
         "",

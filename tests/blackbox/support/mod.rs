@@ -8,4 +8,5 @@ pub mod peer;
 pub mod pki;
 pub mod probe;
 pub mod server;
+pub mod unused;
 pub mod workload;

@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -16,10 +16,14 @@ use super::frames::{self, PREFACE};
 /// Longer than any deadline in the tests; a script that still waits then has lost its probe.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a connection to a listener of our own may take.
+const WAKE_UP: Duration = Duration::from_millis(500);
+
 /// A listener that runs a script for each connection. It fails the test that never reached it.
 pub struct Peer {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -32,16 +36,20 @@ impl Peer {
     pub fn on(listener: TcpListener, script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicUsize::new(0));
-        let (script, counter) = (Arc::new(script), Arc::clone(&connections));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (script, counter, ends) = (Arc::new(script), Arc::clone(&connections), Arc::clone(&is_over));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { break };
+                if ends.load(Ordering::SeqCst) {
+                    break;
+                }
                 let number = counter.fetch_add(1, Ordering::SeqCst);
                 let script = Arc::clone(&script);
                 thread::spawn(move || script(&mut Connection::new(stream), number));
             }
         });
-        Self { address, connections }
+        Self { address, connections, is_over }
     }
 
     pub fn addr(&self) -> String {
@@ -55,6 +63,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        // The listener goes, as all tests share the number of files that a process may open. A connection wakes it up.
+        self.is_over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect_timeout(&self.address, WAKE_UP);
         if !thread::panicking() {
             assert!(self.connections() > 0, "nobody connected to {}", self.address);
         }
