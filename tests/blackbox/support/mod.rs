@@ -1,7 +1,9 @@
 //! What the tests share: the probe as a process, a PKI in memory, healthy and misbehaving servers.
 
+#[path = "../../../examples/server/connection.rs"]
+mod connection;
 pub mod frames;
-#[path = "../../../examples/list/mod.rs"]
+#[path = "../../../examples/server/list.rs"]
 mod list;
 pub mod names;
 pub mod peer;

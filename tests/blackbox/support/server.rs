@@ -24,10 +24,7 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::{
-    codec::CompressionEncoding,
-    transport::{Certificate, Identity, Server as Transport, ServerTlsConfig, server::TcpIncoming},
-};
+use tonic::codec::CompressionEncoding;
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -35,9 +32,10 @@ use tonic_health::{
 };
 
 use super::{
-    frames,
+    connection, frames,
     list::{Statuses, WithList},
     pki::{Authority, Leaf},
+    unused::Unused,
 };
 
 /// A server on a thread of its own, until it is dropped.
@@ -78,6 +76,19 @@ fn run<F: Future<Output = ()>>(
     Server { address: is_ready.recv().expect("the server starts"), stop: Some(stop) }
 }
 
+/// Listens on a free port. One of IPv6 has the same port of IPv4 with it, which refuses connections: there another test's
+/// server would answer for `localhost`.
+async fn listen(bind: &str) -> (TcpListener, Option<Unused>) {
+    let (bind, unused) = match bind {
+        "[::1]:0" => {
+            let unused = Unused::new();
+            (format!("[::1]:{}", unused.address.port()), Some(unused))
+        }
+        bind => (bind.to_owned(), None),
+    };
+    (TcpListener::bind(bind).await.expect("loopback has a free port"), unused)
+}
+
 /// The services of every health server here: the whole and `up` serve, `down` does not, `lost` is UNKNOWN.
 async fn set_statuses(reporter: &HealthReporter) {
     reporter.set_service_status("up", ServingStatus::Serving).await;
@@ -85,23 +96,24 @@ async fn set_statuses(reporter: &HealthReporter) {
     reporter.set_service_status("lost", ServingStatus::Unknown).await;
 }
 
-fn serve_health(tls: Option<ServerTlsConfig>, bind: &'static str, encoding: Option<CompressionEncoding>) -> Server {
+fn serve_health(tls: Option<TlsAcceptor>, bind: &'static str, encoding: Option<CompressionEncoding>) -> Server {
     run(move |ready, stopped| async move {
         let (reporter, mut service) = tonic_health::server::health_reporter();
         if let Some(encoding) = encoding {
             service = service.accept_compressed(encoding).send_compressed(encoding);
         }
         set_statuses(&reporter).await;
-        let listener = TcpListener::bind(bind).await.expect("loopback has a free port");
+        let (listener, _unused) = listen(bind).await;
         ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
-        let mut transport = Transport::builder();
-        if let Some(tls) = tls {
-            transport = transport.tls_config(tls).expect("the certificates are valid");
+        let accept = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection::serve(stream, tls.clone(), service.clone()));
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            _ = stopped => {}
         }
-        let serving = transport.add_service(service).serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
-            let _ = stopped.await;
-        });
-        serving.await.expect("the server runs");
     })
 }
 
@@ -129,10 +141,14 @@ impl Changing {
         let server = run(move |ready, stopped| async move {
             let listener = TcpListener::bind(address).await.expect("the address is free");
             ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
-            let serving = Transport::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+            let accept = async {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(connection::serve(stream, None, service.clone()));
+                }
+            };
             // Not a graceful end: that would wait for those who watch.
             tokio::select! {
-                served = serving => served.expect("the server runs"),
+                () = accept => {}
                 _ = stopped => {}
             }
         });
@@ -232,16 +248,18 @@ pub fn gzip() -> Server {
 
 /// tonic-health under TLS.
 pub fn tls(leaf: &Leaf) -> Server {
-    let tls = ServerTlsConfig::new().identity(Identity::from_pem(&leaf.pem, &leaf.key_pem));
-    serve_health(Some(tls), "127.0.0.1:0", None)
+    serve_health(Some(acceptor(leaf, None)), "127.0.0.1:0", None)
 }
 
 /// tonic-health under TLS, for clients with a certificate of `clients` only.
 pub fn mtls(leaf: &Leaf, clients: &Authority) -> Server {
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(&leaf.pem, &leaf.key_pem))
-        .client_ca_root(Certificate::from_pem(&clients.pem));
-    serve_health(Some(tls), "127.0.0.1:0", None)
+    serve_health(Some(acceptor(leaf, Some(clients))), "127.0.0.1:0", None)
+}
+
+/// TLS as servers usually have it.
+fn acceptor(leaf: &Leaf, clients: Option<&Authority>) -> TlsAcceptor {
+    let setup = TlsSetup { leaf, versions: rustls::DEFAULT_VERSIONS, alpn: &["h2"], clients };
+    TlsAcceptor::from(setup.config())
 }
 
 /// tonic-health on a unix socket.
@@ -253,11 +271,15 @@ pub fn unix(path: &Path) -> Server {
         set_statuses(&reporter).await;
         let listener = tokio::net::UnixListener::bind(path).expect("the directory is ours");
         ready.send(SocketAddr::from(([0; 4], 0))).expect("the test waits");
-        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-        let serving = Transport::builder().add_service(service).serve_with_incoming_shutdown(incoming, async {
-            let _ = stopped.await;
-        });
-        serving.await.expect("the server runs");
+        let accept = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection::serve(stream, None, service.clone()));
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            _ = stopped => {}
+        }
     })
 }
 
@@ -325,7 +347,7 @@ impl Recorder {
     fn tcp(bind: &'static str, acceptor: Option<TlsAcceptor>) -> Self {
         let (sender, requests) = mpsc::channel();
         let server = run(move |ready, stopped| async move {
-            let listener = TcpListener::bind(bind).await.expect("loopback has a free port");
+            let (listener, _unused) = listen(bind).await;
             ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
             let accept = async {
                 while let Ok((stream, _)) = listener.accept().await {
