@@ -4,28 +4,49 @@
 //! cargo run --example demo
 //! ```
 //!
-//! Needs nothing but Rust: it builds the probe and the server of `health_server.rs`, makes certificates, and runs the
-//! one against the other. It is a check as well: it fails if a probe ends with another exit code than it should, or
-//! does not say why.
+//! Needs nothing but Rust. It is three programs in one: under the name `grpc_health_probe` it is the probe, under the
+//! name `health_server` it is that example, and under its own name it makes certificates and runs the one against the
+//! other. It is a check as well: it fails if a probe ends with another exit code than it should, or does not say why.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
+use std::{env, io};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 mod pki;
-mod programs;
+#[path = "../src/main.rs"]
+mod probe;
+mod server;
+mod usage;
+
+const PROBE: &str = "grpc_health_probe";
+const HEALTH_SERVER: &str = "health_server";
 
 fn main() -> Result<ExitCode> {
-    let probe = programs::build("--bin", "grpc_health_probe")?;
-    let health_server = programs::build("--example", "health_server")?;
-    let directory = TempDir::new()?;
-    pki::write(directory.path(), &["localhost".to_owned()], Duration::from_hours(24))?;
+    match own_name().as_deref() {
+        Some(PROBE) => return Ok(probe::main()),
+        Some(HEALTH_SERVER) => {
+            server::run(&server::command().get_matches())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    usage::read(clap::Command::new("demo").about("Shows what the probe says to servers of many kinds"));
 
-    let mut demo = Demo { probe, health_server, directory, runs: 0, wrong: Vec::new() };
+    let programs = TempDir::new()?;
+    let directory = TempDir::new()?;
+    let mut demo = Demo {
+        probe: own_program_as(PROBE, programs.path())?,
+        health_server: own_program_as(HEALTH_SERVER, programs.path())?,
+        directory,
+        runs: 0,
+        wrong: Vec::new(),
+    };
+    pki::write(demo.directory.path(), &["localhost".to_owned()], Duration::from_hours(24))?;
     plaintext(&mut demo)?;
     #[cfg(unix)]
     unix_socket(&mut demo)?;
@@ -34,6 +55,32 @@ fn main() -> Result<ExitCode> {
     no_answer(&mut demo)?;
     for_programs(&mut demo)?;
     Ok(demo.verdict())
+}
+
+/// The name that this process was started under, without directory and extension.
+fn own_name() -> Option<String> {
+    let path = PathBuf::from(env::args_os().next()?);
+    Some(path.file_stem()?.to_str()?.to_owned())
+}
+
+/// Gives this executable another name, and returns the path.
+fn own_program_as(name: &str, directory: &Path) -> Result<PathBuf> {
+    let path = directory.join(name).with_extension(env::consts::EXE_EXTENSION);
+    let own = env::current_exe().context("find the demo's executable")?;
+    link(&own, &path).with_context(|| format!("make {}", path.display()))?;
+    Ok(path)
+}
+
+/// A link, as the directory of temporary files may be on another disk, and may not allow programs.
+#[cfg(unix)]
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+/// A copy, as links need a privilege on Windows.
+#[cfg(not(unix))]
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::copy(from, to).map(drop)
 }
 
 fn plaintext(demo: &mut Demo) -> Result<()> {
@@ -176,7 +223,9 @@ impl Demo {
         println!("  $ {line}");
         let mut command = Command::new(&self.probe);
         command.current_dir(self.directory.path());
-        programs::forget_variables(&mut command, "GRPC_HEALTH_PROBE_");
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GRPC_HEALTH_PROBE_")) {
+            command.env_remove(name);
+        }
         let (variables, arguments) = line.split_once("grpc_health_probe").expect("every line runs the probe");
         command.envs(variables.split_whitespace().filter_map(|variable| variable.split_once('=')));
         let output = command.args(arguments.split_whitespace()).output().context("run the probe")?;

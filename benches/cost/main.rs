@@ -33,7 +33,6 @@ mod machine;
 #[path = "../../examples/pki/mod.rs"]
 mod pki;
 mod program;
-#[path = "../../examples/programs/mod.rs"]
 mod programs;
 mod runs;
 mod scenario;
