@@ -14,6 +14,7 @@ use std::{
 
 use crate::support::{
     pki::{Authority, Files, Leaf},
+    privileges,
     probe::Probe,
     server::{self, Recorder, TlsSetup},
 };
@@ -471,12 +472,13 @@ fn unix_sockets_that_cannot_be_reached_are_told_apart() {
 
 #[test]
 fn a_unix_socket_of_other_users_is_permission_denied() {
+    let Some(user) = privileges::another_user() else { return };
     let files = Files::new();
     let path = files.path("socket");
     let _listener = UnixListener::bind(&path).expect("the directory is ours");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the socket is ours");
     let address = format!("unix:{}", path.display());
     // Modes mean nothing to root.
-    let ran = Probe::unprivileged(&files.path(""), [address.as_str(), "-exit-codes=detailed"]).run();
+    let ran = Probe::unprivileged(user, &files.path(""), [address.as_str(), "-exit-codes=detailed"]).run();
     ran.expect_error(2, &format!("error: cannot connect to {address}: permission denied"));
 }

@@ -12,6 +12,7 @@ use crate::support::{
     names::{Resolver, probe_in, resolve_on, start_in},
     peer::Peer,
     pki::{Authority, Files},
+    privileges,
     probe::{Probe, Ran},
     server::{self, Changing},
 };
@@ -46,6 +47,7 @@ fn untimed(ran: &Ran) -> Vec<String> {
 
 #[test]
 fn healthy_if_all_are() {
+    let Some(()) = privileges::root() else { return };
     let (port, _servers) = servers(&addresses());
     let dns = resolve_on([127, 53, 1, 1], Resolver::Answers(addresses()));
     let addr = format!("-addr=backend:{port}");
@@ -59,6 +61,7 @@ fn healthy_if_all_are() {
 
 #[test]
 fn the_sick_one_is_named() {
+    let Some(()) = privileges::root() else { return };
     let (port, mut servers) = servers(&addresses());
     servers[1].set("", NotServing);
     servers.pop().expect("there are three").stop();
@@ -91,6 +94,7 @@ fn the_sick_one_is_named() {
 
 #[test]
 fn several_services_of_each() {
+    let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[0].set("a", Serving);
     servers[1].set("a", NotServing);
@@ -113,6 +117,7 @@ fn several_services_of_each() {
 
 #[test]
 fn until_all_are_healthy() {
+    let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
@@ -127,6 +132,7 @@ fn until_all_are_healthy() {
 
 #[test]
 fn the_services_of_each() {
+    let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("shop", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
@@ -146,6 +152,7 @@ fn the_services_of_each() {
 
 #[test]
 fn each_is_watched() {
+    let Some(()) = privileges::root() else { return };
     let (port, mut servers) = servers(&addresses()[..2]);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
     let arguments = [&format!("-addr=backend:{port}"), "-all-addresses", "-watch", "-exit-codes=detailed"];
@@ -177,6 +184,7 @@ fn each_is_watched() {
 
 #[test]
 fn certificates_are_for_the_name() {
+    let Some(()) = privileges::root() else { return };
     let files = Files::new();
     let authority = Authority::new("Test CA");
     let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
@@ -196,6 +204,7 @@ fn certificates_are_for_the_name() {
 
 #[test]
 fn files_are_read_once_and_told_once() {
+    let Some(()) = privileges::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let flags = ["-addr=backend:1", "-all-addresses", "-tls", "-tls-ca-cert=/nonexistent"];
     let line = "error: cannot read -tls-ca-cert=/nonexistent: no such file or directory";
@@ -231,6 +240,7 @@ fn hundred() -> String {
 #[test]
 fn so_many_at_once_and_no_more() {
     const AT_ONCE: usize = 32;
+    let Some(()) = privileges::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let count = Arc::new((Mutex::new((0, 0)), Condvar::new()));
@@ -261,6 +271,7 @@ fn so_many_at_once_and_no_more() {
 
 #[test]
 fn those_whose_turn_does_not_come_are_not_healthy() {
+    let Some(()) = privileges::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let peer = Peer::on(listener, |peer, _| peer.drain());
@@ -280,6 +291,7 @@ fn those_whose_turn_does_not_come_are_not_healthy() {
 
 #[test]
 fn what_to_do_is_told_once() {
+    let Some(()) = privileges::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
     let ran = probe_in(hosts, NOWHERE, &["-addr=backend:1", "-all-addresses"]);
     assert_eq!((ran.stderr.matches("error: ").count(), ran.stderr.matches("hint: ").count()), (3, 1), "{ran}");
@@ -306,6 +318,7 @@ fn signals_tell_the_phase_of_the_one_furthest_behind() {
 
 #[test]
 fn an_address_that_was_never_seen_is_not_healthy() {
+    let Some(()) = privileges::root() else { return };
     let server = Changing::new();
     let port = server.server.port();
     // It takes connections, and nothing else.

@@ -23,3 +23,4 @@ mod tls;
 mod wait;
 mod waiting;
 mod watch;
+mod without_root;

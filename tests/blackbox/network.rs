@@ -12,6 +12,7 @@ use crate::support::{
     names::{Resolver, probe_in, resolve_on},
     peer::Peer,
     pki::Files,
+    privileges,
     probe::{Probe, Ran},
     server,
 };
@@ -20,6 +21,7 @@ const NOWHERE: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 99);
 
 #[test]
 fn a_name_that_dns_knows() {
+    let Some(()) = privileges::root() else { return };
     let server = server::plaintext();
     let dns = resolve_on([127, 53, 0, 1], Resolver::Answers(vec![Ipv4Addr::LOCALHOST.into()]));
     probe_in("", dns, &[&format!("-addr=user-service:{}", server.port())]).expect_healthy();
@@ -31,6 +33,7 @@ fn a_name_that_dns_knows() {
 
 #[test]
 fn a_name_that_dns_does_not_know() {
+    let Some(()) = privileges::root() else { return };
     let dns = resolve_on([127, 53, 0, 2], Resolver::SaysNoSuchName);
     let lines = "error: cannot resolve \"user-service\": no such host\n\
                  hint: in Docker, both containers must share a network for this name to exist\n";
@@ -46,6 +49,7 @@ fn a_name_that_dns_does_not_know() {
 
 #[test]
 fn a_name_without_an_address() {
+    let Some(()) = privileges::root() else { return };
     let dns = resolve_on([127, 53, 0, 3], Resolver::Answers(Vec::new()));
     probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -56,6 +60,7 @@ fn a_name_without_an_address() {
 
 #[test]
 fn a_resolver_that_fails() {
+    let Some(()) = privileges::root() else { return };
     let dns = resolve_on([127, 53, 0, 4], Resolver::Fails);
     probe_in("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -71,6 +76,7 @@ fn a_resolver_that_fails() {
 
 #[test]
 fn a_resolver_that_stays_silent() {
+    let Some(()) = privileges::root() else { return };
     let dns = resolve_on([127, 53, 0, 5], Resolver::StaysSilent);
     probe_in("", dns, &["-addr=user-service:50051"])
         .expect_error(1, "error: resolving \"user-service\" timed out after 1s");
@@ -83,12 +89,14 @@ fn a_resolver_that_stays_silent() {
 
 #[test]
 fn localhost_needs_no_resolver() {
+    let Some(()) = privileges::root() else { return };
     let server = server::plaintext();
     probe_in("", NOWHERE, &[&format!("-addr=localhost:{}", server.port())]).expect_healthy();
 }
 
 #[test]
 fn a_name_whose_first_address_refuses() {
+    let Some(()) = privileges::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=two:{}", server.port());
     probe_in("127.0.0.9 two\n127.0.0.1 two\n", NOWHERE, &[&addr]).expect_healthy();
@@ -96,6 +104,7 @@ fn a_name_whose_first_address_refuses() {
 
 #[test]
 fn a_name_whose_addresses_all_refuse() {
+    let Some(()) = privileges::root() else { return };
     let lines = "error: cannot connect to two:1: connection refused (127.0.0.8:1, 127.0.0.9:1)\n\
                  hint: nothing listens there; is the server up, and on this port?\n";
     probe_in("127.0.0.8 two\n127.0.0.9 two\n", NOWHERE, &["-addr=two:1"]).expect(1, "", lines);
@@ -103,6 +112,7 @@ fn a_name_whose_addresses_all_refuse() {
 
 #[test]
 fn a_name_whose_first_address_is_silent() {
+    let Some(()) = privileges::root() else { return };
     let peer = Peer::new(|peer, _| {
         peer.take_request();
         peer.send(serving());
@@ -148,6 +158,7 @@ fn a_unix_socket_whose_backlog_is_full() {
 /// As in most containers: there is 127.0.0.1, and no `::1`.
 #[test]
 fn a_host_without_ipv6_is_not_told_of_it() {
+    let Some(()) = privileges::root() else { return };
     let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
     let ran = Probe::wrapped(&["unshare", "--net", "sh", "-c", script], ["-addr=:1"]).run();
     ran.expect_error(1, "error: cannot connect to :1: connection refused (127.0.0.1:1)");
@@ -178,14 +189,16 @@ impl FullBacklog {
 
 #[test]
 fn no_thread_to_resolve_on() {
+    let Some(user) = privileges::another_user() else { return };
     let files = Files::new();
     let binary = files.path("probe");
     std::fs::copy(env!("CARGO_BIN_EXE_grpc_health_probe"), &binary).expect("there is room");
     // A user who has as many processes as allowed, and a binary that this user can reach.
     let script = format!(
-        "chmod 755 {0} {1} && exec setpriv --reuid=64242 --regid=64242 --clear-groups prlimit --nproc=1 {1} \"$@\"",
+        "chmod 755 {0} {1} && exec {2} prlimit --nproc=1 {1} \"$@\"",
         files.path("").display(),
-        binary.display()
+        binary.display(),
+        user.join(" ")
     );
     let ran = Probe::wrapped(&["sh", "-c", &script], ["-addr=user-service:50051", "-output=json"]).run();
     ran.expect_kind(1, "resolve", "resolve-failed");
@@ -206,6 +219,7 @@ fn probe_own_machine(listen: &str, arguments: &[&str]) -> Ran {
 
 #[test]
 fn a_server_that_listens_elsewhere_on_this_machine() {
+    let Some(()) = privileges::root() else { return };
     for (listen, addr, takes) in [
         ("127.0.0.1:50051", "10.9.8.7:50051", "127.0.0.1:50051"),
         ("10.9.8.7:50051", ":50051", "10.9.8.7:50051"),
@@ -224,12 +238,14 @@ fn a_server_that_listens_elsewhere_on_this_machine() {
 
 #[test]
 fn a_server_elsewhere_is_looked_for_once_and_at_the_end() {
+    let Some(()) = privileges::root() else { return };
     let ran = probe_own_machine("127.0.0.1:50051", &["-addr=10.9.8.7:50051", "-connect-timeout=200ms"]);
     assert!(ran.stderr.contains(" attempts in 200ms)\nhint: 127.0.0.1:50051 takes connections;"), "{ran}");
 }
 
 #[test]
 fn a_server_on_another_port_or_machine_is_not_meant() {
+    let Some(()) = privileges::root() else { return };
     let loopback = "hint: nothing listens there; is the server up, and on this port?\n";
     let other = "hint: nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?\n";
     for (listen, addr, hint) in [("0.0.0.0:50052", ":50051", loopback), ("0.0.0.0:50052", "10.9.8.7:50051", other)] {

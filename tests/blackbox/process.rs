@@ -21,6 +21,7 @@ use crate::support::{
     frames::{self, END_STREAM, GOAWAY, HEADERS, RST_STREAM},
     peer::{Connection, Peer},
     pki::{Authority, Files},
+    privileges,
     probe::{Probe, Ran, Running},
     server::{self, TlsSetup},
 };
@@ -148,12 +149,13 @@ fn a_signal_between_two_attempts_ends_them() {
 /// As process 1 of a container the probe has no default for a signal: it must catch it, or it is never stopped.
 #[test]
 fn process_1_of_a_container_is_ended_by_signals() {
+    let Some(()) = privileges::root() else { return };
     for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
         let (peer, reached) = stalls(Connection::take_request);
         let addr = peer.addr();
         let words = [&[addr.as_str(), "-exit-codes=detailed"], &PATIENT[..]].concat();
         let wrapper = Probe::wrapped(&["unshare", "--pid", "--fork", "--kill-child"], words).start();
-        let Ok(()) = reached.recv_timeout(PATIENCE) else { panic!("{}unshare needs root", wrapper.finish()) };
+        let Ok(()) = reached.recv_timeout(PATIENCE) else { panic!("{}the probe does not start", wrapper.finish()) };
         let probe = only_child(wrapper.id());
         let status = fs::read_to_string(format!("/proc/{probe}/status")).expect("the probe runs");
         let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("Linux tells");
@@ -362,24 +364,28 @@ fn a_directory_that_is_gone_is_not_missed() {
 
 #[test]
 fn neither_root_nor_a_user_with_a_name_is_needed() {
+    let Some(user) = privileges::another_user() else { return };
     let server = server::plaintext();
     let files = Files::new();
-    Probe::unprivileged(&files.path(""), [server.addr()]).run().expect_healthy();
-    let by_name = Probe::unprivileged(&files.path(""), [format!("localhost:{}", server.port())]).run();
+    Probe::unprivileged(user, &files.path(""), [server.addr()]).run().expect_healthy();
+    let by_name = Probe::unprivileged(user, &files.path(""), [format!("localhost:{}", server.port())]).run();
     by_name.expect_healthy();
-    Probe::unprivileged(&files.path(""), [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
+    Probe::unprivileged(user, &files.path(""), [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
 }
 
 /// In an image made `FROM scratch`: no `/etc`, no `/proc`, no `/tmp`, no library, nothing to write to.
 #[test]
 fn nothing_but_the_binary_is_needed() {
+    let Some(()) = privileges::root() else { return };
     let (server, server_v6) = (server::plaintext(), server::plaintext_v6());
     let root = Authority::new("root");
     let tls = server::tls(&root.server(&["localhost"]));
     let files = Files::new();
     let directory = files.path("");
+    // In a user namespace there is no other user to become.
     let script = "cp \"$0\" \"$ROOT\"/probe && chmod 555 \"$ROOT\" && \
-                  exec chroot --userspec=64242:64242 \"$ROOT\" /probe \"$@\"";
+                  if setpriv --reuid=64242 true 2>/dev/null; then user=--userspec=64242:64242; fi && \
+                  exec chroot $user \"$ROOT\" /probe \"$@\"";
     let run = |words: &[&str]| Probe::wrapped(&["sh", "-c", script], words).env("ROOT", &directory).run();
     files.write("ca.pem", &root.pem);
 

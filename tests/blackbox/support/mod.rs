@@ -8,6 +8,7 @@ mod list;
 pub mod names;
 pub mod peer;
 pub mod pki;
+pub mod privileges;
 pub mod probe;
 pub mod server;
 pub mod unused;

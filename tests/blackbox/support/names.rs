@@ -1,5 +1,5 @@
-//! Names for the probe alone. `/etc/hosts` and `/etc/resolv.conf` are replaced for it in a mount namespace of its own, and
-//! the resolver is the test's, on port 53 of a loopback address of its own. Both need root.
+//! Names for the probe alone. It runs with an `/etc` of its own, and the resolver is the test's, on port 53 of a loopback
+//! address of its own. Both need `privileges::root()`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
@@ -58,11 +58,15 @@ fn record(address: &IpAddr) -> Vec<u8> {
 /// Starts the probe with this `/etc/hosts` and this name server.
 pub fn start_in(hosts: &str, name_server: Ipv4Addr, arguments: &[&str]) -> (Running, Files) {
     let files = Files::new();
-    let hosts = files.write("hosts", hosts);
-    let resolv = files.write("resolv.conf", format!("nameserver {name_server}\n"));
-    let script = r#"mount --bind "$HOSTS" /etc/hosts && mount --bind "$RESOLV" /etc/resolv.conf && exec "$0" "$@""#;
+    files.write("hosts", hosts);
+    files.write("resolv.conf", format!("nameserver {name_server}\n"));
+    // As on Debian: a name in hosts may have several addresses, and hosts comes before DNS.
+    files.write("host.conf", "multi on\n");
+    files.write("nsswitch.conf", "hosts: files dns\n");
+    // All of /etc: the machine's resolv.conf may be a link that leads nowhere, and nothing can be mounted on that.
+    let script = r#"mount --bind "$ETC" /etc && exec "$0" "$@""#;
     let probe = Probe::wrapped(&["unshare", "--mount", "sh", "-c", script], arguments);
-    (probe.env("HOSTS", hosts).env("RESOLV", resolv).start(), files)
+    (probe.env("ETC", files.path("")).start(), files)
 }
 
 /// Runs the probe with this `/etc/hosts` and this name server.

@@ -42,16 +42,20 @@ impl Probe {
         Self { command }
     }
 
-    /// The probe as a user without rights or an entry in `/etc/passwd`, which takes root to become. The user gets a
-    /// copy in `directory`, as the original may lie where only its owner can go.
-    pub fn unprivileged<A: AsRef<OsStr>>(directory: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
+    /// The probe as `user`, who is `privileges::another_user()`. The user gets a copy in `directory`, as the original may
+    /// lie where only its owner can go.
+    pub fn unprivileged<A: AsRef<OsStr>>(
+        user: &[&str],
+        directory: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         let copy = directory.join("probe");
         // By another process: a file that ours has open for writing, or a fork of ours, cannot be run.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_grpc_health_probe")).arg(&copy).status();
         assert!(copied.expect("cp is there").success());
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=64242", "--regid=64242", "--clear-groups"]).arg(copy).args(arguments).env_clear();
+        let mut command = Command::new(user[0]);
+        command.args(&user[1..]).arg(copy).args(arguments).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
