@@ -1,6 +1,7 @@
 //! TLS by rustls: the handshake, and what it needs. What its failures mean is in `tls/failure.rs`.
 
 mod certificate;
+mod danger;
 mod failure;
 mod files;
 mod identity;

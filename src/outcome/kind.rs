@@ -126,7 +126,7 @@ Usage {
         "-tls-client-key=id_ed25519 holds no usable private key: it holds an OPENSSH PRIVATE KEY"
         "give a key in PKCS#8, PKCS#1 or SEC1"
     KeyEncrypted "key-encrypted" Final
-        "the private key in -tls-client-key=client.key is encrypted, and a probe has nobody to ask"
+        "the private key in -tls-client-key=client.key is encrypted, and a probe cannot ask for the password"
         "decrypt it: `openssl pkey`"
     KeyMismatch "key-mismatch" Final
         "-tls-client-key=other.key is not the key of -tls-client-cert=client.pem"
@@ -146,7 +146,7 @@ Spiffe {
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: cannot connect to unix:///run/spire/agent.sock: permission denied"
         "the socket is not for us, or not an agent's"
     WorkloadApiTimeout "workload-api-timeout" Transient
-        "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: it has not answered within 1s"
+        "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: it did not answer within 1s"
         "the agent is stuck, or slower than `-connect-timeout`"
     WorkloadApiDenied "workload-api-denied" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: PERMISSION_DENIED: no identity issued"
@@ -161,7 +161,7 @@ Spiffe {
         "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its key is not that of its certificate"
         "the agent is broken"
     NoTrustBundle "no-trust-bundle" Transient
-        "the SPIFFE Workload API at unix:///run/spire/agent.sock gave no certificate to believe for the trust domain example.org"
+        "the SPIFFE Workload API at unix:///run/spire/agent.sock gave no trust anchor for the trust domain example.org"
         "the agent has no bundle yet; its log knows more"
 }
 Resolve {
@@ -209,10 +209,10 @@ Tls {
         "TLS handshake with localhost:50051 failed: the certificate is not valid before 3000-01-01T00:00:00Z"
         "is this machine's clock right?"
     TlsCertificateWrongName "tls-certificate-wrong-name" Final
-        "TLS handshake with 127.0.0.1:50051 failed: the certificate is for api.internal, not 127.0.0.1"
+        "TLS handshake with 127.0.0.1:50051 failed: the certificate is valid for api.internal, not for 127.0.0.1"
         "`-tls-server-name=api.internal`"
     TlsCertificateUnknownIssuer "tls-certificate-unknown-issuer" Final
-        "TLS handshake with localhost:50051 failed: the certificate was issued by CN=Corp CA 2, which -tls-ca-cert does not hold"
+        "TLS handshake with localhost:50051 failed: the certificate was issued by CN=Corp CA 2, which is not a trusted CA in -tls-ca-cert"
         "give that CA; the server must send the certificates in between"
     TlsCertificateInvalid "tls-certificate-invalid" Final
         "TLS handshake with localhost:50051 failed: the certificate is not for servers (extended key usage)"
@@ -234,7 +234,7 @@ Tls {
         "the server is stuck, or waits for something else"
     TlsFailed "tls-failed" Transient
         "TLS handshake with localhost:50051 failed: the server refused it: alert internal_error"
-        "the server's log knows more"
+        "see the server's log"
 }
 Http2 {
     ServerSpeaksTls "server-speaks-tls" Final
@@ -254,7 +254,7 @@ Http2 {
         "not the gRPC port, or the server is going down"
     Http2Refused "http2-refused" Transient
         "no HTTP/2 from localhost:50051: the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM): \"too_many_pings\""
-        "the server's log knows more"
+        "see the server's log"
 }
 Rpc {
     RpcTimeout "rpc-timeout" Transient
@@ -279,17 +279,17 @@ Rpc {
         "health check of localhost:8080 failed: the server answered HTTP 502 Bad Gateway (UNAVAILABLE)"
         "a proxy answers; look behind it"
     NotGrpc "not-grpc" Final
-        "health check of localhost:8080 failed: the answer is not gRPC: its content type is \"text/html\""
+        "health check of localhost:8080 failed: the response is not gRPC: its content type is \"text/html\""
         "an HTTP server or a proxy answers; probe the gRPC port"
     StreamBroken "stream-broken" Transient
-        "health check of localhost:50051 failed: the server broke off the answer: RST_STREAM (INTERNAL_ERROR)"
-        "the server's log knows more"
+        "health check of localhost:50051 failed: the server reset the stream: RST_STREAM (INTERNAL_ERROR)"
+        "see the server's log"
     MalformedResponse "malformed-response" Transient
-        "health check of localhost:50051 failed: the answer is malformed: it ended without trailers, so without a grpc-status"
+        "health check of localhost:50051 failed: the response is malformed: it ended without trailers, so without a grpc-status"
         "a broken server or proxy; it must not be called healthy"
     RpcFailed "rpc-failed" Transient
         "health check of localhost:50051 failed: INTERNAL: no, really not"
-        "the server's log knows more"
+        "see the server's log"
 }
 Health {
     NotServing "not-serving" Transient

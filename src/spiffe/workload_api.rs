@@ -158,7 +158,7 @@ fn unreachable(what: &str, Failure { kind, message, hint, .. }: Failure) -> Fail
         }
         _ => (
             Kind::WorkloadApiUnreachable,
-            Some("is the agent running, and its socket to be reached from here?".to_owned()),
+            Some("is the agent running, and can its socket be reached from here?".to_owned()),
         ),
     };
     Failure { hint, ..Failure::new(kind, message) }

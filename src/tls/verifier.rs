@@ -17,6 +17,7 @@ use webpki::EndEntityCert;
 
 use super::{
     certificate::{Description, describe},
+    danger::Anyone,
     observed::Observed,
     pem::PemFile,
     system_roots::SystemRoots,
@@ -85,7 +86,7 @@ impl Trusted {
     /// Trusts every server.
     pub(super) fn anyone() -> Self {
         Self {
-            judge: Arc::new(danger::Anyone),
+            judge: Arc::new(Anyone),
             pinned: Vec::new(),
             trusts_issuers: true,
             out_of_date: Vec::new(),
@@ -317,65 +318,5 @@ impl ServerCertVerifier for Judge {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// What `-tls-no-verify` does, kept apart from all other verification.
-mod danger {
-    use super::{
-        CertificateDer, DigitallySignedStruct, HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-        ServerName, SignatureScheme, UnixTime,
-    };
-
-    /// Trusts every server. Without an identity to prove, a signature by the certificate's key proves nothing either.
-    #[derive(Debug)]
-    pub(super) struct Anyone;
-
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![
-                SignatureScheme::ECDSA_NISTP256_SHA256,
-                SignatureScheme::ECDSA_NISTP384_SHA384,
-                SignatureScheme::ECDSA_NISTP521_SHA512,
-                SignatureScheme::ED25519,
-                SignatureScheme::ED448,
-                SignatureScheme::RSA_PSS_SHA256,
-                SignatureScheme::RSA_PSS_SHA384,
-                SignatureScheme::RSA_PSS_SHA512,
-                SignatureScheme::RSA_PKCS1_SHA256,
-                SignatureScheme::RSA_PKCS1_SHA384,
-                SignatureScheme::RSA_PKCS1_SHA512,
-                SignatureScheme::RSA_PKCS1_SHA1,
-            ]
-        }
     }
 }

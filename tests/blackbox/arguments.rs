@@ -136,7 +136,7 @@ fn two_dashes_end_the_flags() {
     refuse(&["-q", "--", "-addr=127.0.0.1:1"], "the address \"-addr=127.0.0.1:1\": '=' cannot be in a host name");
 }
 
-const TOO_MANY: &str = "an argument too many: there is one address (and values with blanks need quotes)";
+const TOO_MANY: &str = "unexpected argument: only one address is accepted (and values with blanks need quotes)";
 
 #[test]
 fn two_addresses_are_refused() {
@@ -438,10 +438,10 @@ fn a_server_that_comes_up_within_the_given_time_is_found() {
 #[test]
 fn flags_that_exclude_each_other_are_refused() {
     let table: [(&[&str], &str); 20] = [
-        (&["-tls", "-spiffe"], "-tls and -spiffe exclude each other"),
-        (&["-spiffe", "-tls"], "-tls and -spiffe exclude each other"),
-        (&["-tls", "-alts"], "-tls and -alts exclude each other"),
-        (&["-spiffe", "-alts"], "-spiffe and -alts exclude each other"),
+        (&["-tls", "-spiffe"], "-tls and -spiffe cannot be used together"),
+        (&["-spiffe", "-tls"], "-tls and -spiffe cannot be used together"),
+        (&["-tls", "-alts"], "-tls and -alts cannot be used together"),
+        (&["-spiffe", "-alts"], "-spiffe and -alts cannot be used together"),
         (&["-tls-no-verify"], "-tls-no-verify needs -tls"),
         (&["-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
         (&["-tls-client-cert=x"], "-tls-client-cert needs -tls"),
@@ -451,9 +451,9 @@ fn flags_that_exclude_each_other_are_refused() {
         (&["-tls=false", "-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
         (&["-tls", "-tls-client-cert=x"], "-tls-client-cert needs -tls-client-key"),
         (&["-tls", "-tls-client-key=x"], "-tls-client-key needs -tls-client-cert"),
-        (&["-tls", "-tls-no-verify", "-tls-ca-cert=x"], "-tls-no-verify and -tls-ca-cert exclude each other"),
-        (&["-tls-ca-cert=x", "-tls-no-verify", "-tls"], "-tls-no-verify and -tls-ca-cert exclude each other"),
-        (&["-spiffe", "-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
+        (&["-tls", "-tls-no-verify", "-tls-ca-cert=x"], "-tls-no-verify and -tls-ca-cert cannot be used together"),
+        (&["-tls-ca-cert=x", "-tls-no-verify", "-tls"], "-tls-no-verify and -tls-ca-cert cannot be used together"),
+        (&["-spiffe", "-tls-ca-cert=x"], "-spiffe and -tls-ca-cert cannot be used together"),
         (&["-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
         (&["-tls", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
         (&["-spiffe=false", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),

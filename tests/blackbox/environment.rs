@@ -211,14 +211,14 @@ fn tls_works_from_the_environment() {
 #[test]
 fn flags_and_variables_exclude_each_other_like_flags() {
     for (flag, variables, message) in [
-        ("-tls", &[("SPIFFE", "1")][..], "-tls and GRPC_HEALTH_PROBE_SPIFFE exclude each other"),
-        ("-spiffe", &[("TLS", "1")], "GRPC_HEALTH_PROBE_TLS and -spiffe exclude each other"),
+        ("-tls", &[("SPIFFE", "1")][..], "-tls and GRPC_HEALTH_PROBE_SPIFFE cannot be used together"),
+        ("-spiffe", &[("TLS", "1")], "GRPC_HEALTH_PROBE_TLS and -spiffe cannot be used together"),
         ("-tls", &[("TLS_CLIENT_CERT", "x")], "GRPC_HEALTH_PROBE_TLS_CLIENT_CERT needs -tls-client-key"),
         ("-tls", &[("TLS_CLIENT_KEY", "x")], "GRPC_HEALTH_PROBE_TLS_CLIENT_KEY needs -tls-client-cert"),
         (
             "-tls",
             &[("TLS_NO_VERIFY", "1"), ("TLS_CA_CERT", "x")],
-            "GRPC_HEALTH_PROBE_TLS_NO_VERIFY and GRPC_HEALTH_PROBE_TLS_CA_CERT exclude each other",
+            "GRPC_HEALTH_PROBE_TLS_NO_VERIFY and GRPC_HEALTH_PROBE_TLS_CA_CERT cannot be used together",
         ),
     ] {
         let mut probe = Probe::new([NOWHERE, flag]);

@@ -196,7 +196,7 @@ fn certificates_are_for_the_name() {
     let addr = format!("-addr=other:{}", server.port());
     let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-tls", &ca]);
     let line = format!(
-        "error: {0}: TLS handshake with {0} failed: the certificate is for backend, not other (",
+        "error: {0}: TLS handshake with {0} failed: the certificate is valid for backend, not for other (",
         server.address
     );
     assert!(ran.code == Some(1) && ran.stderr.starts_with(&line), "{ran}");
@@ -312,7 +312,7 @@ fn signals_tell_the_phase_of_the_one_furthest_behind() {
         assert_eq!(silent.connections(), before + 1);
         running.signal("-TERM");
         let code = running.finish().code;
-        assert_eq!((code, stderr.rest()), (Some(3), vec!["error: stopped by SIGTERM in the phase rpc".to_owned()]));
+        assert_eq!((code, stderr.rest()), (Some(3), vec!["error: stopped by SIGTERM during the RPC".to_owned()]));
     }
 }
 

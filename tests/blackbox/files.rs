@@ -136,7 +136,7 @@ fn an_rsa_key_that_is_too_short() {
     client.expect_key(
         short,
         "key-invalid",
-        "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
+        "error: the private key in -tls-client-key={} is broken or of an unsupported kind\n\
          hint: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported\n",
     );
 }
@@ -147,13 +147,13 @@ fn keys_that_cannot_be_used() {
     client.expect_key(
         pem("ENCRYPTED PRIVATE KEY", b"secret"),
         "key-encrypted",
-        "error: the private key in -tls-client-key={} is encrypted, and a probe has nobody to ask\n\
+        "error: the private key in -tls-client-key={} is encrypted, and a probe cannot ask for the password\n\
          hint: openssl pkey -in {} -out key.pem\n",
     );
     client.expect_key(
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
         "key-encrypted",
-        "error: the private key in -tls-client-key={} is encrypted, and a probe has nobody to ask\n\
+        "error: the private key in -tls-client-key={} is encrypted, and a probe cannot ask for the password\n\
          hint: openssl pkey -in {} -out key.pem\n",
     );
     client.expect_key(
@@ -188,7 +188,7 @@ fn keys_that_cannot_be_used() {
     client.expect_key(
         pem("PRIVATE KEY", b"nonsense"),
         "key-invalid",
-        "error: the private key in -tls-client-key={} is broken or of a kind that is not supported\n\
+        "error: the private key in -tls-client-key={} is broken or of an unsupported kind\n\
          hint: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 are supported\n",
     );
 }

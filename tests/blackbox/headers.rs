@@ -457,7 +457,7 @@ fn more_headers_than_any_request_has_are_refused() {
 #[test]
 fn the_length_of_a_request_is_not_for_headers_to_tell() {
     let ran = Probe::new(["-addr=127.0.0.1:1", "-rpc-header=content-length: 3"]).run();
-    ran.expect(1, "", "error: -rpc-header: the length is not for the user to tell\n");
+    ran.expect(1, "", "error: -rpc-header: the probe sets the length itself\n");
 }
 
 #[test]

@@ -228,8 +228,9 @@ fn a_server_that_listens_elsewhere_on_this_machine() {
         ("[::1]:50051", "[fd00::7]:50051", "[::1]:50051"),
         ("[::1]:50051", "127.0.0.1:50051", "[::1]:50051"),
     ] {
-        let hint =
-            format!("hint: {takes} takes connections; should the server listen on all addresses, or be asked there?\n");
+        let hint = format!(
+            "hint: {takes} accepts connections: probe that address, or let the server listen on all addresses\n"
+        );
         let ran = probe_own_machine(listen, &["-addr", addr]);
         assert!(ran.code == Some(1) && ran.stderr.contains("connection refused"), "{ran}");
         assert!(ran.stderr.ends_with(&hint), "{ran}expected {hint}");
@@ -240,7 +241,7 @@ fn a_server_that_listens_elsewhere_on_this_machine() {
 fn a_server_elsewhere_is_looked_for_once_and_at_the_end() {
     let Some(()) = privileges::root() else { return };
     let ran = probe_own_machine("127.0.0.1:50051", &["-addr=10.9.8.7:50051", "-connect-timeout=200ms"]);
-    assert!(ran.stderr.contains(" attempts in 200ms)\nhint: 127.0.0.1:50051 takes connections;"), "{ran}");
+    assert!(ran.stderr.contains(" attempts in 200ms)\nhint: 127.0.0.1:50051 accepts connections:"), "{ran}");
 }
 
 #[test]

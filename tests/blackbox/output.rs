@@ -356,7 +356,7 @@ fn json_of_bad_arguments() {
         (&["-output=json", "-service"], "-service needs a value"),
         (
             &["-output=json", "a:1", "b:2"],
-            "an argument too many: there is one address (and values with blanks need quotes)",
+            "unexpected argument: only one address is accepted (and values with blanks need quotes)",
         ),
         (&["-output=json", "-alts"], "-alts is not supported yet"),
     ] {
@@ -480,7 +480,7 @@ fn long_arguments_do_not_print_too_much_and_still_tell_what_is_wrong() {
         (vec![NOWHERE.into(), format!("-user-agent={long}\u{e9}")], "printable ASCII characters only"),
         (vec![NOWHERE.into(), format!("-{long}")], "unknown flag -xxx"),
         (vec![NOWHERE.into(), long.clone()], "the address is given twice"),
-        (vec!["a:1".into(), long.clone()], "there is one address"),
+        (vec!["a:1".into(), long.clone()], "only one address"),
         (vec![NOWHERE.into(), "-tls".into(), format!("-tls-ca-cert={long}")], "file name too long"),
         (vec![NOWHERE.into(), "-tls".into(), format!("-tls-server-name={long}")], "not a name"),
         (vec![NOWHERE.into(), format!("-rpc-header={long}")], "a colon is missing"),

@@ -559,7 +559,7 @@ fn settings_that_cannot_be_are_the_servers_fault() {
         peer.send(settings(&[(5, 0)]));
         peer.drain();
     });
-    let cause = "the answer breaks the rules of HTTP/2, or is too large (PROTOCOL_ERROR)";
+    let cause = "the response breaks the rules of HTTP/2, or is too large (PROTOCOL_ERROR)";
     let line = format!("error: health check of {} failed: {cause}", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
 }

@@ -78,6 +78,16 @@ const STALLS: [Stall; 5] = [
     },
 ];
 
+/// What the message after a signal calls a phase.
+fn activity(phase: &str) -> &'static str {
+    match phase {
+        "tls" => "the TLS handshake",
+        "http2" => "HTTP/2 setup",
+        "rpc" => "the RPC",
+        _ => unreachable!("no peer stalls there"),
+    }
+}
+
 #[test]
 fn signals_end_the_probe_with_one_line_and_the_code_of_the_phase() {
     for Stall { phase, detailed, flags, until } in STALLS {
@@ -90,7 +100,7 @@ fn signals_end_the_probe_with_one_line_and_the_code_of_the_phase() {
                 reached.recv_timeout(PATIENCE).expect("the probe gets so far");
                 probe.signal(signal);
                 let ran = probe.finish();
-                ran.expect(code, "", &format!("error: stopped by {name} in the phase {phase}\n"));
+                ran.expect(code, "", &format!("error: stopped by {name} during {}\n", activity(phase)));
             }
         }
     }
@@ -110,7 +120,7 @@ fn signals_are_told_in_json_too() {
         assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (services, ""), "{ran}");
         ran.stdout.truncate(ran.stdout.find('\n').map_or(0, |end| end + 1));
         ran.expect_kind(detailed, phase, "interrupted");
-        let message = format!("stopped by SIGTERM in the phase {phase}");
+        let message = format!("stopped by SIGTERM during {}", activity(phase));
         assert_eq!(ran.json()["error"]["message"], message, "{ran}");
     }
 }
@@ -126,7 +136,7 @@ fn a_signal_while_a_file_is_read_has_the_code_of_bad_arguments() {
     // Opens once the probe does, and keeps it waiting.
     let _writer = OpenOptions::new().write(true).open(&fifo).expect("the probe reads");
     probe.signal("-TERM");
-    probe.finish().expect(1, "", "error: stopped by SIGTERM in the phase usage\n");
+    probe.finish().expect(1, "", "error: stopped by SIGTERM during its preparation\n");
 }
 
 #[test]
@@ -142,7 +152,7 @@ fn a_signal_between_two_attempts_ends_them() {
     }
     probe.signal("-INT");
     let ran = probe.finish();
-    let is_told = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("error: stopped by SIGINT in the phase ");
+    let is_told = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("error: stopped by SIGINT during ");
     assert!(ran.code == Some(2) && ran.stdout.is_empty() && is_told, "{ran}");
 }
 
@@ -161,7 +171,7 @@ fn process_1_of_a_container_is_ended_by_signals() {
         let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("Linux tells");
         assert_eq!(pids.split_whitespace().next_back(), Some("1"), "{pids}");
         send(signal, &probe);
-        wrapper.finish().expect(3, "", &format!("error: stopped by {name} in the phase rpc\n"));
+        wrapper.finish().expect(3, "", &format!("error: stopped by {name} during the RPC\n"));
     }
 }
 

@@ -366,46 +366,46 @@ fn agents_that_give_nothing() {
         (
             Reply::with(vec![X509Svid { bundle: vec![], ..entry() }]),
             "no-trust-bundle",
-            "{agent} gave no certificate to believe for the trust domain example.org",
+            "{agent} gave no trust anchor for the trust domain example.org",
             None,
         ),
         (
             Reply::with(vec![X509Svid { bundle: vec![1, 2, 3], ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: the certificates of example.org are not DER, or too many",
+            "the response of {agent} cannot be used: the certificates of example.org are not DER, or too many",
             None,
         ),
         (
             Reply::with(vec![X509Svid { chain: vec![], ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: spiffe://example.org/probe has no certificate",
+            "the response of {agent} cannot be used: spiffe://example.org/probe has no certificate",
             None,
         ),
         (
             Reply::with(vec![X509Svid { chain: vec![48, 0], ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: the certificate of spiffe://example.org/probe is no X.509-SVID: it cannot \
+            "the response of {agent} cannot be used: the certificate of spiffe://example.org/probe is no X.509-SVID: it cannot \
              be read",
             None,
         ),
         (
             Reply::with(vec![X509Svid { spiffe_id: "spiffe://example.org/other".to_owned(), ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: the certificate of spiffe://example.org/other is that of \
+            "the response of {agent} cannot be used: the certificate of spiffe://example.org/other is that of \
              spiffe://example.org/probe",
             None,
         ),
         (
             Reply::with(vec![X509Svid { bundle: [48, 0].repeat(2000), ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: the certificates of example.org are not DER, or too many",
+            "the response of {agent} cannot be used: the certificates of example.org are not DER, or too many",
             None,
         ),
         (
             Reply::with(vec![X509Svid { key: vec![48, 0], ..entry() }]),
             "svid-invalid",
-            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its key is broken or of a \
-             kind that is not supported",
+            "our X.509-SVID spiffe://example.org/probe from the Workload API cannot be used: its key is broken or of an \
+             unsupported kind",
             None,
         ),
         (
@@ -418,7 +418,7 @@ fn agents_that_give_nothing() {
         (
             Reply::with(vec![X509Svid { spiffe_id: "probe\u{1b}[31m".to_owned(), ..entry() }]),
             "svid-invalid",
-            "the answer of {agent} cannot be used: \"probe\\u{1b}[31m\" is no SPIFFE ID: a SPIFFE ID begins with spiffe://",
+            "the response of {agent} cannot be used: \"probe\\u{1b}[31m\" is no SPIFFE ID: a SPIFFE ID begins with spiffe://",
             None,
         ),
         (Reply::Bytes(vec![10, 200]), "workload-api-failed", "no SVID from {agent}: failed to decode Protobuf", None),
@@ -444,7 +444,7 @@ fn an_agent_that_stays_silent_is_not_waited_for_longer_than_allowed() {
         let ran = probe(&agent, "-addr=:1", &[&["-exit-codes=detailed"], flags].concat());
         let endpoint = agent.endpoint();
         let line =
-            format!("error: no SVID from the SPIFFE Workload API at {endpoint}: it has not answered within {limit}");
+            format!("error: no SVID from the SPIFFE Workload API at {endpoint}: it did not answer within {limit}");
         ran.expect_error(20, &line);
     }
 }
@@ -544,5 +544,5 @@ fn a_signal_while_the_agent_is_silent() {
         std::thread::yield_now();
     }
     running.signal("-TERM");
-    running.finish().expect(20, "", "error: stopped by SIGTERM in the phase spiffe\n");
+    running.finish().expect(20, "", "error: stopped by SIGTERM during the request to the SPIFFE Workload API\n");
 }

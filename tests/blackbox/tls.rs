@@ -93,8 +93,8 @@ fn a_missing_intermediate_names_the_issuer() {
     leaf.pem = crate::support::pki::pem("CERTIFICATE", &leaf.chain[0]);
     let server = server::tls(&leaf);
     let line = format!(
-        "error: TLS handshake with {} failed: the certificate was issued by CN=Intermediate CA, which -tls-ca-cert does \
-         not hold",
+        "error: TLS handshake with {} failed: the certificate was issued by CN=Intermediate CA, which is not a \
+         trusted CA in -tls-ca-cert",
         server.address
     );
     probe(&server.addr(), &[&pki.ca]).expect_error(1, &line);
@@ -129,8 +129,8 @@ fn a_self_signed_certificate_that_is_not_pinned() {
     for is_ca in [true, false] {
         let server = server::tls(&Leaf::self_signed(&["127.0.0.1"], is_ca));
         let lines = format!(
-            "error: TLS handshake with {} failed: the certificate of CN=rcgen self signed cert is self-signed, and \
-             -tls-ca-cert does not hold it\nhint: give that certificate with -tls-ca-cert, if the server is to be \
+            "error: TLS handshake with {} failed: the certificate of CN=rcgen self signed cert is self-signed and \
+             not among the trusted certificates in -tls-ca-cert\nhint: give that certificate with -tls-ca-cert, if the server is to be \
              trusted\n",
             server.address
         );
@@ -249,7 +249,7 @@ fn the_server_name_is_sent_verified_and_the_authority() {
     probe(&addr, &[&pki.ca, "-tls-server-name=api.internal"]).expect_healthy();
     assert_eq!(recorder.request().uri().authority().expect("it is sent").as_str(), "api.internal");
     let line = format!(
-        "error: TLS handshake with {} failed: the certificate is for api.internal, not 127.0.0.1\n\
+        "error: TLS handshake with {} failed: the certificate is valid for api.internal, not for 127.0.0.1\n\
          hint: use -tls-server-name=api.internal\n",
         recorder.server.address
     );
@@ -301,7 +301,7 @@ fn a_certificate_of_the_future() {
 
 #[test]
 fn a_certificate_without_a_name() {
-    let cause = "the certificate is for no name at all (no subject alternative name), not 127.0.0.1";
+    let cause = "the certificate has no subject alternative name, so it is not valid for 127.0.0.1";
     refused(|_| (), &[], "tls-certificate-wrong-name", cause);
 }
 
@@ -319,8 +319,8 @@ fn an_unknown_issuer() {
     let pki = Pki::new();
     let server = server::tls(&Authority::new("Foreign CA").server(&["127.0.0.1"]));
     let lines = format!(
-        "error: TLS handshake with {} failed: the certificate was issued by CN=Foreign CA, which -tls-ca-cert does not \
-         hold\nhint: give the issuer's certificate with -tls-ca-cert; the server must send those in between\n",
+        "error: TLS handshake with {} failed: the certificate was issued by CN=Foreign CA, which is not a trusted CA in \
+         -tls-ca-cert\nhint: give the issuer's certificate with -tls-ca-cert; the server must send those in between\n",
         server.address
     );
     probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
@@ -334,7 +334,7 @@ fn an_authority_that_was_renewed() {
     let pki = Pki::new();
     let renewed = Authority::new("Test CA");
     let alone = "the certificate is signed by another key than that of CN=Test CA in -tls-ca-cert";
-    let chain = "a signature between the certificate and -tls-ca-cert is by another key than its issuer's";
+    let chain = "a certificate between the server's and the trust anchor in -tls-ca-cert is signed by another key than its issuer's";
     for (leaf, cause) in [
         (renewed.server(&["127.0.0.1"]), alone),
         (renewed.intermediate("Test Intermediate").server(&["127.0.0.1"]), chain),

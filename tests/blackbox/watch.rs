@@ -99,7 +99,7 @@ fn a_server_that_restarts() {
     let (stdout, stderr) = running.follow();
     assert_eq!(untimed(&stdout.next()), "status: SERVING");
     let address = server.stop();
-    let lost = format!("error: watching {address} failed: the server closed the connection amid the answer");
+    let lost = format!("error: watching {address} failed: the server closed the connection during the response");
     assert_eq!(untimed(&stderr.next()), lost);
     assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
     assert_eq!(stderr.next(), "hint: nothing listens there; is the server up, and on this port?");
@@ -204,7 +204,7 @@ fn a_signal_before_the_first_answer_ends_it_as_any_probe() {
     }
     running.signal("-TERM");
     let ran = running.finish();
-    assert!(ran.stderr.starts_with("error: stopped by SIGTERM in the phase "), "{ran}");
+    assert!(ran.stderr.starts_with("error: stopped by SIGTERM during "), "{ran}");
     assert!(matches!(ran.code, Some(2 | 3)), "{ran}");
 }
 
@@ -290,7 +290,7 @@ fn it_ends_when_nobody_reads_on() {
     // The first line may have been written before.
     server.set("", NotServing);
     let ran = running.finish();
-    assert!(matches!(ran.code, Some(0 | 1)) && ran.stderr == "stopped as nobody reads on\n", "{ran}");
+    assert!(matches!(ran.code, Some(0 | 1)) && ran.stderr == "stopped: output was closed\n", "{ran}");
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn it_ends_without_a_change_when_nobody_reads_on() {
     .run();
     assert_eq!(
         (untimed(&ran.stdout), ran.stderr.as_str()),
-        ("status: SERVING\n", "stopped as nobody reads on\nexit code 0\n")
+        ("status: SERVING\n", "stopped: output was closed\nexit code 0\n")
     );
 }
 
@@ -447,7 +447,7 @@ fn what_breaks_the_rules_is_no_status() {
 
 #[test]
 fn what_does_not_go_together() {
-    let exclude = |one: &str, other: &str| format!("error: {one} and {other} exclude each other");
+    let exclude = |one: &str, other: &str| format!("error: {one} and {other} cannot be used together");
     for (flags, line) in [
         (&["-watch", "-wait=1s"][..], exclude("-watch", "-wait")),
         (&["-watch", "-list"], exclude("-watch", "-list")),
@@ -459,7 +459,7 @@ fn what_does_not_go_together() {
     ] {
         Probe::new([&["-addr=:1"], flags].concat()).run().expect_error(1, &line);
     }
-    let line = "error: GRPC_HEALTH_PROBE_LIST and GRPC_HEALTH_PROBE_SERVICE exclude each other";
+    let line = "error: GRPC_HEALTH_PROBE_LIST and GRPC_HEALTH_PROBE_SERVICE cannot be used together";
     let probe = Probe::new(["-addr=:1"]).env("GRPC_HEALTH_PROBE_LIST", "true").env("GRPC_HEALTH_PROBE_SERVICE", "a");
     probe.run().expect_error(1, line);
     // What is not set excludes nothing.

@@ -408,7 +408,7 @@ def tls_cases(cases, kind, server, made, tls, expired, named, mtls, version="1.3
     )
     cases.failure(
         f"{kind}: wrong name", named, ca, 2, "tls", "tls-certificate-wrong-name",
-        f"TLS handshake with {named} failed: the certificate is for health.internal, not 127.0.0.1",
+        f"TLS handshake with {named} failed: the certificate is valid for health.internal, not for 127.0.0.1",
         "use -tls-server-name=health.internal",
     )
     cases.healthy(

@@ -1,0 +1,230 @@
+//! The properties on random input, and on input made of pieces that are likely to matter.
+
+use std::{fmt, thread};
+
+use arbtest::{
+    arbitrary::{Result, Unstructured},
+    arbtest,
+};
+
+use super::{CHECK, answer, arguments, can_be_healthy, is_healthy, pem, target};
+
+/// Words that arguments are made of.
+const WORDS: &[&str] = &[
+    "-",
+    "--",
+    "=",
+    "addr",
+    "-addr=",
+    "tls",
+    "-tls",
+    "service",
+    "rpc-header",
+    "a: b",
+    ":1",
+    "localhost:50051",
+    "-v",
+    "unix:/x",
+    "true",
+    "0",
+    "1s",
+    "1h2m",
+    ".5",
+    "µs",
+    "-connect-timeout",
+    "9223372036854775807ns",
+    "\u{202e}",
+    "\0",
+    "x-bin: \u{1}",
+    "[::1]:2",
+    "exit-codes",
+    "detailed",
+    "\n",
+    "\n",
+    "\n",
+    "timeout",
+    "%",
+    "é",
+    "dns:///",
+    "http://",
+    "ipv6:",
+    "-q=",
+    "tls-server-name=",
+    "tls-no-verify",
+];
+
+/// Frames that answers are made of, some of them wrong.
+fn pieces() -> Vec<Vec<u8>> {
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("small");
+        [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
+    };
+    let literal = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).expect("short");
+        [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    };
+    let head = [&[0x88][..], &literal("content-type", "application/grpc")].concat();
+    let ok = literal("grpc-status", "0");
+    vec![
+        frame(1, 4, &head),
+        frame(1, 5, &head),
+        frame(1, 4, &[&head[..], &ok].concat()),
+        frame(1, 5, &[&head[..], &ok].concat()),
+        frame(0, 0, &[0, 0, 0, 0, 2, 8, 1]),
+        frame(0, 1, &[0, 0, 0, 0, 2, 8, 1]),
+        frame(0, 0, &[0, 0, 0, 0, 2, 8, 2]),
+        frame(0, 0, &[0, 0, 0]),
+        frame(0, 0, &[0, 2, 8, 1]),
+        frame(0, 0, &[1, 0, 0, 0, 2, 8, 1]),
+        frame(0, 0, &[]),
+        frame(0, 1, &[]),
+        frame(1, 5, &ok),
+        frame(1, 4, &ok),
+        frame(1, 5, &literal("grpc-status", "14")),
+        frame(1, 5, &[&ok[..], &ok].concat()),
+        frame(1, 5, &[&ok[..], &literal("grpc-status-details-bin", "?")].concat()),
+        frame(1, 5, &literal("x", "y")),
+        frame(3, 0, &[0, 0, 0, 0]),
+        frame(3, 0, &[0, 0, 0, 8]),
+        vec![0, 0, 0, 4, 0, 0, 0, 0, 0],
+        vec![0, 0, 0, 4, 1, 0, 0, 0, 0],
+        vec![0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+        vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        vec![0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+    ]
+}
+
+/// The one order of pieces that is healthy: headers, SERVING, trailers.
+fn whole() -> Vec<u8> {
+    let pieces = pieces();
+    [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &pieces[0], &pieces[4], &pieces[12]].concat()
+}
+
+#[test]
+fn a_whole_answer_is_healthy_and_no_part_of_it() {
+    let whole = whole();
+    assert!(is_healthy(&whole, CHECK) && can_be_healthy(&whole));
+    for length in 0..whole.len() {
+        assert!(!is_healthy(&whole[..length], CHECK), "cut to {length} bytes");
+    }
+}
+
+/// Checks a property with at least so many inputs.
+const CASES: usize = 256;
+/// Random bytes for one input; no generator below takes more.
+const RANDOM: u32 = 1024;
+
+/// Prints the input of a check that panics. arbtest prints the seed: `ARBTEST_SEED` runs that one input again.
+struct Shown<'a, I: fmt::Debug>(&'a I);
+
+impl<I: fmt::Debug> Drop for Shown<'_, I> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the input was {:?}", self.0);
+        }
+    }
+}
+
+fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
+    let mut cases = 0;
+    // arbtest counts time, not cases.
+    while cases < CASES {
+        arbtest(|random| {
+            let input = generate(random)?;
+            let _shown = Shown(&input);
+            property(&input);
+            cases += 1;
+            Ok(())
+        })
+        .size_min(RANDOM)
+        .size_max(RANDOM)
+        .run();
+    }
+}
+
+/// Up to so many things, each made anew.
+fn up_to<T>(
+    most: usize,
+    random: &mut Unstructured<'_>,
+    one: impl Fn(&mut Unstructured<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    (0..random.int_in_range(0..=most)?).map(|_| one(random)).collect()
+}
+
+fn words(most: usize, random: &mut Unstructured<'_>) -> Result<String> {
+    Ok(up_to(most, random, |random| random.choose(WORDS).copied())?.concat())
+}
+
+/// Any characters, half of them ASCII.
+fn text(random: &mut Unstructured<'_>) -> Result<String> {
+    let character = |random: &mut Unstructured<'_>| {
+        if random.arbitrary()? { Ok(char::from(random.int_in_range(0..=0x7f_u8)?)) } else { random.arbitrary() }
+    };
+    Ok(up_to(80, random, character)?.into_iter().collect())
+}
+
+fn bytes(random: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    up_to(200, random, |random| random.int_in_range(0..=u8::MAX))
+}
+
+#[test]
+fn arguments_made_of_words() {
+    check(|random| words(12, random), |words| arguments(words.as_bytes()));
+}
+
+#[test]
+fn arguments_made_of_anything() {
+    check(text, |text| arguments(text.as_bytes()));
+}
+
+#[test]
+fn targets_made_of_words() {
+    check(|random| words(6, random), |words| target(words.as_bytes()));
+}
+
+#[test]
+fn targets_made_of_anything() {
+    check(text, |text| target(text.as_bytes()));
+}
+
+#[test]
+fn files_made_of_anything() {
+    let label = |random: &mut Unstructured<'_>| random.choose(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ ").copied();
+    let generate = |random: &mut Unstructured<'_>| {
+        let label = up_to(20, random, label)?.into_iter().map(char::from).collect::<String>();
+        Ok((bytes(random)?, label))
+    };
+    check(generate, |(bytes, label)| {
+        pem(bytes);
+        let body = String::from_utf8_lossy(bytes);
+        for label in [label.as_str(), "CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY"] {
+            pem(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").as_bytes());
+        }
+    });
+}
+
+/// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.
+#[test]
+fn answers_made_of_frames() {
+    let pieces = pieces();
+    let frames = |random: &mut Unstructured<'_>| up_to(8, random, |random| random.choose(&pieces).cloned());
+    check(frames, |frames| answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames.concat()].concat()));
+}
+
+/// A healthy answer with one byte changed is healthy only by chance that the rules allow.
+#[test]
+fn answers_with_a_byte_changed() {
+    let whole = whole();
+    let change = |random: &mut Unstructured<'_>| {
+        let mut bytes = whole.clone();
+        let position = random.choose_index(bytes.len())?;
+        bytes[position] = random.arbitrary()?;
+        Ok(bytes)
+    };
+    check(change, |bytes| answer(bytes));
+}
+
+#[test]
+fn answers_made_of_anything() {
+    check(bytes, |bytes| answer(bytes));
+}
