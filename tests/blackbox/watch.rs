@@ -260,7 +260,8 @@ fn a_hundred_thousand_changes_take_no_memory() {
     const CHANGES: usize = 100_000;
     let messages: Vec<Vec<u8>> = (0..CHANGES).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
     let server = server::by_path(move |_| Reply::Messages(messages.clone()));
-    let mut running = Probe::new([&server.addr(), "-watch"]).start();
+    // The server prepares all its messages before it sends the first, which takes a while on a busy machine.
+    let mut running = Probe::new([&server.addr(), "-watch", "-rpc-timeout=20s"]).start();
     let id = running.id();
     let resident = || -> usize {
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
