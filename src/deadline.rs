@@ -11,7 +11,7 @@ use crate::duration::format_duration;
 
 /// The longest time-out that is kept as given: longer than any probe runs, and far from where clocks overflow.
 const MAX_LIMIT: Duration = Duration::from_hours(30 * 365 * 24);
-/// The stack of a thread for blocking work, in bytes. getaddrinfo needs the most.
+/// The stack of a thread for blocking work, in bytes. It is enough to read and parse files.
 const THREAD_STACK: usize = 256 * 1024;
 
 /// A moment, and the time-out that it comes from.
@@ -31,7 +31,7 @@ pub(crate) enum Unfinished {
     /// The deadline came first. The thread is left behind.
     Elapsed,
     /// The system gave no thread.
-    NoThread(std::io::Error),
+    NoThread,
 }
 
 impl Deadline {
@@ -93,7 +93,7 @@ impl Deadline {
             // After the deadline nobody receives the result.
             let _ = sender.send(work());
         };
-        thread::Builder::new().stack_size(THREAD_STACK).spawn(run).map_err(Unfinished::NoThread)?;
+        thread::Builder::new().stack_size(THREAD_STACK).spawn(run).map_err(|_| Unfinished::NoThread)?;
         match self.bound(receiver).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) | Err(Elapsed) => Err(Unfinished::Elapsed),

@@ -46,7 +46,7 @@ pub(crate) async fn read_by<T: Send + 'static>(
     match deadline.bound_blocking(on_thread).await {
         Ok(done) => done,
         // A system without a free thread can still read regular files.
-        Err(Unfinished::NoThread(_)) => work(&Reader { current, may_block: false }),
+        Err(Unfinished::NoThread) => work(&Reader { current, may_block: false }),
         Err(Unfinished::Elapsed) => {
             let current = current.lock().unwrap_or_else(PoisonError::into_inner);
             let message = format!("cannot read {current}: it did not end within {}", deadline.limit());

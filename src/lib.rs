@@ -28,6 +28,7 @@ mod file;
 mod http2;
 mod join;
 mod net;
+mod resolver;
 mod rpc;
 mod spiffe;
 mod text;

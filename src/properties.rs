@@ -82,6 +82,13 @@ pub fn pem(bytes: &[u8]) {
     }
 }
 
+/// A message that claims to come from a name server is read without a panic, and believed only if it is an answer;
+/// `/etc/hosts` and `/etc/resolv.conf` are read whatever they hold.
+#[cfg(unix)]
+pub fn dns(bytes: &[u8]) {
+    crate::resolver::read_anything(bytes);
+}
+
 /// A plain check.
 const CHECK: &str = "-watch=false";
 

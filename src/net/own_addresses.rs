@@ -4,11 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::net::TcpStream;
 
-use super::{
-    resolve,
-    target::{Endpoint, Host},
-};
-use crate::deadline::Deadline;
+use super::target::{Endpoint, Host};
+use crate::{deadline::Deadline, resolver};
 
 /// The loopback addresses of both families.
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -21,7 +18,8 @@ pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline)
         Host::Loopback => LOOPBACK.to_vec(),
         Host::Ip(address) => vec![*address],
         Host::Name(name) => {
-            resolve::lookup(name, *port, deadline).await.ok()?.ok()?.iter().map(SocketAddr::ip).collect()
+            let found = Box::pin(resolver::lookup(name, *port, deadline)).await.ok()?;
+            found.addresses.iter().map(SocketAddr::ip).collect()
         }
     };
     if !dialled.iter().copied().any(is_own) {

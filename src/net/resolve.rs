@@ -1,15 +1,15 @@
-//! Name resolution by getaddrinfo.
+//! The phase resolve: from a name to the addresses to try, or a failure that says what each name server did.
 
-use std::{
-    io,
-    net::{SocketAddr, ToSocketAddrs},
-};
+use std::net::SocketAddr;
 
 use super::tcp::list;
+#[cfg(not(unix))]
+use crate::text::io_cause;
 use crate::{
-    deadline::{Deadline, Unfinished},
+    deadline::Deadline,
+    duration::{format_duration, to_microseconds},
     outcome::{Failure, Kind, Phase, Retry},
-    text::{io_cause, lower_first},
+    resolver::{self, Cause, Findings, Lookup, Source, Unresolved},
     trace::Trace,
 };
 
@@ -24,67 +24,75 @@ pub(super) async fn resolve(
     trace: &Trace,
 ) -> Result<Vec<SocketAddr>, Failure> {
     let begun = trace.begin(Phase::Resolve);
-    let addresses = match lookup(name, port, deadline).await {
-        Ok(Ok(addresses)) if addresses.is_empty() => {
-            return Err(Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: it has no address")));
+    // Boxed, so that the probe of an address stays small.
+    match Box::pin(resolver::lookup(name, port, deadline)).await {
+        Ok(Lookup { addresses, findings }) => {
+            let addresses = interleave(addresses);
+            trace.end(Phase::Resolve, begun, || {
+                let source = if findings.source == Source::HostsFile { ", from /etc/hosts" } else { "" };
+                format!("{name} is {}{source}", list(&addresses))
+            });
+            Ok(addresses)
         }
-        Ok(Ok(addresses)) => interleave(addresses),
-        Ok(Err(error)) => return Err(failure(name, &error)),
-        Err(Unfinished::Elapsed) => {
-            let message = format!("resolving {name:?} timed out after {}", deadline.limit());
-            return Err(Failure::new(Kind::ResolveTimeout, message)
-                .hint("no answer from the name servers in /etc/resolv.conf; are they reachable from here?"));
+        Err(unresolved) => {
+            trace_questions(&unresolved, trace);
+            Err(failure(name, &unresolved, deadline))
         }
-        Err(Unfinished::NoThread(error)) => {
-            let message = format!("cannot resolve {name:?}: no thread to resolve on: {}", io_cause(&error));
-            return Err(Failure::new(Kind::ResolveFailed, message).hint("an address in place of the name needs none"));
-        }
-    };
-    trace.end(Phase::Resolve, begun, || format!("{name} is {}", list(&addresses)));
-    Ok(addresses)
+    }
 }
 
-/// Asks getaddrinfo. It blocks, so it runs on a thread.
-pub(super) async fn lookup(
-    name: &str,
-    port: u16,
-    deadline: Deadline,
-) -> Result<io::Result<Vec<SocketAddr>>, Unfinished> {
-    let query = (name.to_owned(), port);
-    deadline.bound_blocking(move || query.to_socket_addrs().map(Vec::from_iter)).await
+/// Traces each question to each name server, where the failure alone does not show what happened.
+fn trace_questions(unresolved: &Unresolved, trace: &Trace) {
+    if !matches!(unresolved.cause, Cause::NoUsableAnswer | Cause::TimedOut) || !trace.is_followed() {
+        return;
+    }
+    let Findings { exchanges, search, .. } = &unresolved.findings;
+    if !search.is_empty() {
+        trace.note(Phase::Resolve, || format!("search domains: {}", search.join(", ")));
+    }
+    for exchange in exchanges {
+        let took = format_duration(to_microseconds(exchange.took));
+        trace.note(Phase::Resolve, || format!("{exchange} ({took})"));
+    }
 }
 
-/// The border where text is all there is: the standard library gives getaddrinfo's answer as a sentence only.
-fn failure(name: &str, error: &io::Error) -> Failure {
-    if error.raw_os_error().is_some() {
-        let message = format!("cannot resolve {name:?}: {}", io_cause(error));
-        return Failure::new(Kind::ResolveFailed, message).retry(Retry::WhileConnecting);
-    }
-    let text = error.to_string();
-    let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    // EAI_NONAME and EAI_NODATA of glibc, of musl, of macOS and BSD, and WSAHOST_NOT_FOUND.
-    let not_found = [
-        "Name or service not known",
-        "No address associated with hostname",
-        "Name does not resolve",
-        "Name has no usable address",
-        "nodename nor servname provided, or not known",
-        "No such host is known",
-    ];
-    if not_found.iter().any(|sentence| reason.starts_with(sentence)) {
-        if name.contains('%') {
-            return Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: no such network interface"));
+/// Turns what the resolver found into a failure.
+fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
+    let Unresolved { cause, findings } = unresolved;
+    let servers = resolver::summary(&findings.exchanges);
+    let failure = |kind, cause: &str| Failure::new(kind, format!("cannot resolve {name:?}: {cause}"));
+    match cause {
+        Cause::NoSuchHost if name.contains('.') => failure(Kind::NameNotFound, "no such host"),
+        Cause::NoSuchHost => failure(Kind::NameNotFound, "no such host")
+            .hint("in Docker, both containers must share a network for this name to exist"),
+        Cause::NoAddress => failure(Kind::NameNotFound, "it has no address"),
+        Cause::NoSuchInterface => failure(Kind::NameNotFound, "no such network interface"),
+        Cause::NoUsableAnswer => {
+            let failure = match &findings.without_servers {
+                Some(reason) => failure(Kind::ResolveFailed, &format!("{servers}; {reason}"))
+                    .hint("without name servers in /etc/resolv.conf, 127.0.0.1 is asked; an address needs none"),
+                None => failure(Kind::ResolveFailed, &servers)
+                    .hint("the name servers in /etc/resolv.conf gave no usable answer"),
+            };
+            failure.retry(Retry::WhileConnecting)
         }
-        let failure = Failure::new(Kind::NameNotFound, format!("cannot resolve {name:?}: no such host"));
-        return if name.contains('.') {
-            failure
-        } else {
-            failure.hint("in Docker, both containers must share a network for this name to exist")
-        };
+        Cause::TimedOut => {
+            let reasons: Vec<&str> = [Some(servers.as_str()), findings.without_servers.as_deref()]
+                .into_iter()
+                .flatten()
+                .filter(|reason| !reason.is_empty())
+                .collect();
+            let limit = deadline.limit();
+            let message = match reasons.join("; ") {
+                reasons if reasons.is_empty() => format!("resolving {name:?} timed out after {limit}"),
+                reasons => format!("resolving {name:?} timed out after {limit}: {reasons}"),
+            };
+            Failure::new(Kind::ResolveTimeout, message)
+                .hint("are the name servers in /etc/resolv.conf reachable from here?")
+        }
+        #[cfg(not(unix))]
+        Cause::System(error) => failure(Kind::ResolveFailed, &io_cause(error)).retry(Retry::WhileConnecting),
     }
-    Failure::new(Kind::ResolveFailed, format!("cannot resolve {name:?}: {}", lower_first(reason)))
-        .hint("the name servers in /etc/resolv.conf gave no usable answer")
-        .retry(Retry::WhileConnecting)
 }
 
 /// Alternates the address families and keeps the resolver's order within each (RFC 8305, section 4).

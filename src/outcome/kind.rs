@@ -169,10 +169,10 @@ Resolve {
         "cannot resolve \"user-service\": no such host"
         "does the name exist here? in Docker, both containers must share a network"
     ResolveFailed "resolve-failed" Transient
-        "cannot resolve \"user-service\": temporary failure in name resolution"
+        "cannot resolve \"user-service\": 10.0.0.10 said SERVFAIL"
         "are the name servers in `/etc/resolv.conf` the right ones?"
     ResolveTimeout "resolve-timeout" Transient
-        "resolving \"user-service\" timed out after 1s"
+        "resolving \"user-service\" timed out after 1s: 10.0.0.10 did not answer"
         "can the name servers be reached from here?"
 }
 Connect {

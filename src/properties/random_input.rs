@@ -7,6 +7,8 @@ use arbtest::{
     arbtest,
 };
 
+#[cfg(unix)]
+use super::dns;
 use super::{CHECK, answer, arguments, can_be_healthy, is_healthy, pem, target};
 
 /// Words that arguments are made of.
@@ -201,6 +203,68 @@ fn files_made_of_anything() {
             pem(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").as_bytes());
         }
     });
+}
+
+/// Words that the files of the resolver are made of.
+#[cfg(unix)]
+const RESOLVER_WORDS: &[&str] = &[
+    "nameserver",
+    "search",
+    "domain",
+    "options",
+    "ndots:",
+    "ndots:9",
+    "timeout:0",
+    "rotate",
+    "::1",
+    "fe80::1%lo",
+    "10.0.0.1",
+    "%",
+    ":",
+    ".",
+    "#",
+    ";",
+    "\n",
+    "\t",
+    "\r",
+    "\u{0}",
+    "api",
+    "a..b",
+];
+
+#[cfg(unix)]
+#[test]
+fn resolver_files_made_of_words() {
+    let generate = |random: &mut Unstructured<'_>| {
+        let words = up_to(40, random, |random| random.choose(RESOLVER_WORDS).copied())?;
+        Ok(words.join(random.choose(&["", " ", "\n"])?))
+    };
+    check(generate, |text| dns(text.as_bytes()));
+}
+
+#[cfg(unix)]
+#[test]
+fn dns_messages_made_of_anything() {
+    check(bytes, |bytes| dns(bytes));
+}
+
+/// Records after a header with the right ID, so that names, pointers and data are parsed.
+#[cfg(unix)]
+#[test]
+fn dns_messages_made_of_records() {
+    let record = |random: &mut Unstructured<'_>| {
+        let (pointer, rtype) = (*random.choose(&[12, 29, 40, 255])?, *random.choose(&[1, 5, 28, 2])?);
+        let length = random.int_in_range(0..=20)?;
+        let data = up_to(20, random, |random| random.int_in_range(0..=u8::MAX))?;
+        Ok([vec![0xc0, pointer, 0, rtype, 0, 1, 0, 0, 0, 60, 0, length], data].concat())
+    };
+    let generate = |random: &mut Unstructured<'_>| {
+        let (code, records) = (random.int_in_range(0..=15)?, up_to(5, random, record)?);
+        let count = u8::try_from(records.len()).expect("a few");
+        let head = vec![0x12, 0x34, 0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
+        Ok([head, records.concat()].concat())
+    };
+    check(generate, |message| dns(message));
 }
 
 /// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.

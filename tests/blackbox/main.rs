@@ -17,6 +17,7 @@ mod output;
 mod peers;
 mod process;
 mod repository;
+mod resolver;
 mod rooms;
 mod spiffe;
 mod tls;

@@ -1,0 +1,60 @@
+//! `/etc/hosts`: every address of every line that names the host.
+
+use std::net::SocketAddr;
+
+use super::{files, zone};
+
+/// Longer files hold lists of blocked names, after the machine's own lines.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The addresses of a name in `/etc/hosts`. A file that cannot be read has none.
+pub(super) fn read(name: &str, port: u16) -> Vec<SocketAddr> {
+    files::read("/etc/hosts", MAX_FILE).map(|content| find(&content, name, port)).unwrap_or_default()
+}
+
+/// The addresses of a name in the text of a hosts file, each once, in the order of the file.
+pub(super) fn find(content: &str, name: &str, port: u16) -> Vec<SocketAddr> {
+    let name = without_dot(name);
+    let mut addresses = Vec::new();
+    for line in content.lines() {
+        let mut words = files::words(line, &['#']);
+        let Some(address) = words.next() else { continue };
+        if words.any(|word| without_dot(word).eq_ignore_ascii_case(name))
+            && let Some(address) = zone::parse(address, port)
+            && !addresses.contains(&address)
+        {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    fn found(content: &str, name: &str) -> Vec<String> {
+        find(content, name, 1).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_line_counts() {
+        let content = "# 10.0.0.9 api\n10.0.0.1 API\tother # api\n::1\talias api\n10.0.0.2 apis # api\n10.0.0.1 api";
+        assert_eq!(found(content, "api"), ["10.0.0.1:1", "[::1]:1"]);
+        assert_eq!(found(content, "Api."), ["10.0.0.1:1", "[::1]:1"]);
+        assert_eq!(found(content, "alias"), ["[::1]:1"]);
+        assert_eq!(found(content, "10.0.0.1"), [""; 0]);
+    }
+
+    #[test]
+    fn broken_lines_are_skipped() {
+        let content =
+            "\u{fffd}\u{0}\n10.0.0 api\n10.0.0.1.1 api\nfe80::1%nonexistent9 api\n10.0.0.1\r\n 10.0.0.3 api\r\n";
+        assert_eq!(found(content, "api"), ["10.0.0.3:1"]);
+        assert_eq!(found("fe80::1%7 api", "api"), ["[fe80::1%7]:1"]);
+    }
+}
