@@ -1,4 +1,4 @@
-//! The completions, as bash runs them. (`src/manual.rs` makes them; `.ci/check-manual` asks other shells.)
+//! The completions, as bash runs them. (`src/cli/manual.rs` makes them; `.ci/check-manual` asks other shells.)
 
 use std::process::Command;
 
