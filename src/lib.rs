@@ -26,7 +26,7 @@ mod diagnosis;
 mod duration;
 mod file;
 mod http2;
-mod join;
+mod join_all;
 mod net;
 mod resolver;
 mod rpc;

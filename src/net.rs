@@ -1,7 +1,7 @@
 //! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket.
 
+mod name;
 mod own_addresses;
-mod resolve;
 mod stream;
 mod target;
 mod tcp;
@@ -66,7 +66,7 @@ pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &
 /// The addresses of a host, in the order in which to try them.
 async fn addresses(host: &Host, port: u16, deadline: Deadline, trace: &Trace) -> Result<Vec<SocketAddr>, Failure> {
     match host {
-        Host::Name(name) => resolve::resolve(name, port, deadline, trace).await,
+        Host::Name(name) => name::resolve(name, port, deadline, trace).await,
         Host::Loopback => Ok(own_addresses::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
         Host::Ip(address) => Ok(vec![SocketAddr::new(*address, port)]),
     }

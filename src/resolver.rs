@@ -3,16 +3,18 @@
 
 #[cfg(unix)]
 mod exchange;
-#[cfg(unix)]
-mod files;
+mod exchange_log;
 mod findings;
 #[cfg(unix)]
 mod hosts;
 #[cfg(unix)]
+mod ipv6_zone;
+#[cfg(unix)]
 mod message;
 #[cfg(unix)]
 mod query;
-mod report;
+#[cfg(unix)]
+mod read_file;
 #[cfg(unix)]
 mod search;
 #[cfg(unix)]
@@ -21,8 +23,6 @@ mod settings;
 mod system;
 #[cfg(all(test, unix))]
 mod tests;
-#[cfg(unix)]
-mod zone;
 
 use std::net::SocketAddr;
 
@@ -31,12 +31,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 #[cfg(not(unix))]
 pub(crate) use self::system::lookup;
-pub(crate) use self::{
-    findings::{Cause, Findings, Lookup, Source, Unresolved},
-    report::summary,
-};
 #[cfg(unix)]
-use self::{query::Answer, report::Trace, settings::Settings};
+use self::{exchange_log::Trace, query::Answer, settings::Settings};
+pub(crate) use self::{
+    exchange_log::summary,
+    findings::{Cause, Findings, Lookup, Source, Unresolved},
+};
 #[cfg(unix)]
 use crate::deadline::Deadline;
 
@@ -48,7 +48,7 @@ use crate::deadline::Deadline;
 pub(crate) async fn lookup(name: &str, port: u16, deadline: Deadline) -> Result<Lookup, Unresolved> {
     let mut findings = Findings::default();
     if name.contains('%') {
-        return match zone::parse(name, port) {
+        return match ipv6_zone::parse(name, port) {
             Some(address) => Ok(Lookup { addresses: vec![address], findings }),
             None => Err(Unresolved { cause: Cause::NoSuchInterface, findings }),
         };

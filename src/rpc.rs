@@ -23,7 +23,7 @@ pub(crate) use self::{
 use crate::{
     deadline::Deadline,
     http2::{Connection, REFUSED},
-    join::join_all,
+    join_all::join_all,
     outcome::{Failure, Kind, Phase, Retry, status_name},
     text::excerpt,
     trace::Trace,

@@ -1,10 +1,10 @@
 //! TLS by rustls: the handshake, and what it needs. What its failures mean is in `tls/failure.rs`.
 
 mod certificate;
+mod client_certificate;
+mod credentials;
 mod danger;
 mod failure;
-mod files;
-mod identity;
 mod observed;
 mod pem;
 mod system_roots;
@@ -25,11 +25,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(crate) use self::pem::PemFile;
 pub(crate) use self::{
     certificate::{Description, date_time, describe},
-    files::{Files, Trust},
-    identity::{KeyProblem, certified_key},
+    client_certificate::{KeyProblem, certified_key},
+    credentials::{Files, Trust},
     verifier::{NotAccepted, PeerPolicy, Trusted},
 };
-use self::{failure::Attempt, identity::ClientIdentity, observed::Observed, verifier::Verifier};
+use self::{client_certificate::ClientIdentity, failure::Attempt, observed::Observed, verifier::Verifier};
 use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
@@ -75,7 +75,7 @@ impl Client {
         trace: &Trace,
     ) -> Result<Self, Failure> {
         let provider = Arc::new(provider());
-        let (trusted, identity) = files::load(files, &provider, deadline, trace).await?;
+        let (trusted, identity) = credentials::load(files, &provider, deadline, trace).await?;
         let identity = identity.map(Arc::new);
         Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, flag: "-tls" })
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    join::join_all,
+    join_all::join_all,
     net::{self, Target},
     outcome::{Failure, Kind, NonEmpty, Phase, ProbeResult},
     trace::Trace,

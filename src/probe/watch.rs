@@ -17,7 +17,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     deadline::Deadline,
-    join::join_all,
+    join_all::join_all,
     net::{self, Target},
     outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Retry, Verdict},
     report::{Changes, NotWritten, has_reader},

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::{
+    exchange_log::{Outcome, RecordType, Trace},
     message::{DomainName, Query, Received},
-    report::{Outcome, RecordType, Trace},
 };
 use crate::text::io_cause;
 

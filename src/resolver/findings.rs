@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::report::Exchange;
+use super::exchange_log::Exchange;
 
 /// The addresses of a name, at least one, in the order in which to try them.
 #[derive(Debug)]

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::{files, zone};
+use super::{ipv6_zone, read_file};
 
 /// Longer files hold lists of blocked names, after the machine's own lines.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// The addresses of a name in `/etc/hosts`. A file that cannot be read has none.
 pub(super) fn read(name: &str, port: u16) -> Vec<SocketAddr> {
-    files::read("/etc/hosts", MAX_FILE).map(|content| find(&content, name, port)).unwrap_or_default()
+    read_file::read("/etc/hosts", MAX_FILE).map(|content| find(&content, name, port)).unwrap_or_default()
 }
 
 /// The addresses of a name in the text of a hosts file, each once, in the order of the file.
@@ -17,10 +17,10 @@ pub(super) fn find(content: &str, name: &str, port: u16) -> Vec<SocketAddr> {
     let name = without_dot(name);
     let mut addresses = Vec::new();
     for line in content.lines() {
-        let mut words = files::words(line, &['#']);
+        let mut words = read_file::words(line, &['#']);
         let Some(address) = words.next() else { continue };
         if words.any(|word| without_dot(word).eq_ignore_ascii_case(name))
-            && let Some(address) = zone::parse(address, port)
+            && let Some(address) = ipv6_zone::parse(address, port)
             && !addresses.contains(&address)
         {
             addresses.push(address);

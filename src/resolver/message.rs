@@ -8,7 +8,7 @@ use domain::{
     rdata::{A, Aaaa},
 };
 
-use super::report::{Outcome, RecordType};
+use super::exchange_log::{Outcome, RecordType};
 
 /// A domain name in wire format: at most 255 bytes (RFC 1035, section 2.3.4).
 pub(super) type DomainName = Name<Array<255>>;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     exchange::{Question, exchange},
-    report::{Outcome, RecordType, Trace},
+    exchange_log::{Outcome, RecordType, Trace},
     settings::Settings,
 };
 use crate::deadline::Deadline;

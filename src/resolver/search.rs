@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::{
     exchange::{Question, random},
+    exchange_log::{Outcome, Trace},
     message::domain_name,
     query::{Answer, Query},
-    report::{Outcome, Trace},
     settings::Settings,
 };
 use crate::deadline::Deadline;

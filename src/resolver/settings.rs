@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{files, zone};
+use super::{ipv6_zone, read_file};
 use crate::text::io_cause;
 
 const PATH: &str = "/etc/resolv.conf";
@@ -45,7 +45,7 @@ impl Settings {
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self::new(
-            files::read(PATH, MAX_FILE),
+            read_file::read(PATH, MAX_FILE),
             &host_name,
             variable("LOCALDOMAIN").as_deref(),
             variable("RES_OPTIONS").as_deref(),
@@ -90,7 +90,7 @@ impl Settings {
 
     /// Applies one line of the file.
     fn apply(&mut self, line: &str) {
-        let mut words = files::words(line, &['#', ';']);
+        let mut words = read_file::words(line, &['#', ';']);
         match words.next() {
             Some("nameserver") if self.servers.len() < MAX_SERVERS => {
                 self.servers.extend(words.next().and_then(name_server));
@@ -120,7 +120,7 @@ impl Settings {
 
 /// The address of a name server. A zone that is not an interface is left out; the server is then unreachable.
 fn name_server(word: &str) -> Option<SocketAddr> {
-    zone::parse(word, PORT).or_else(|| zone::parse(word.split('%').next()?, PORT))
+    ipv6_zone::parse(word, PORT).or_else(|| ipv6_zone::parse(word.split('%').next()?, PORT))
 }
 
 /// Search domains, without those that cannot be domains. The root, `.`, adds nothing to a name.

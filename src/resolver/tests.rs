@@ -14,9 +14,9 @@ use tokio::{net::UdpSocket, runtime, time::Instant};
 
 use self::name_server::{A, AAAA, V6, server};
 use super::{
+    exchange_log::{Exchange, Trace, summary},
     is_loopback,
     query::Answer,
-    report::{Exchange, Trace, summary},
     search::resolve,
     settings::Settings,
 };

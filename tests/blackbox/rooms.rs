@@ -29,7 +29,7 @@ const ROOMS: [&str; 24] = [
     "deadline",
     "duration",
     "backoff",
-    "join",
+    "join_all",
     "signals",
     "text",
 ];

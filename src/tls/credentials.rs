@@ -8,7 +8,7 @@ use std::{
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 
 use super::{
-    identity::{KeyProblem, certified_key},
+    client_certificate::{KeyProblem, certified_key},
     pem::PemFile,
     system_roots::{self, SystemRoots},
     verifier::Trusted,
