@@ -15,19 +15,19 @@ FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 
 # The dependencies, in a layer of their own that lasts until the list of them changes.
-COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY docker/for-architecture docker/
 RUN mkdir -p src examples tests/blackbox benches/cost \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs tests/blackbox/main.rs \
     && cp src/main.rs benches/cost/main.rs \
     && cp src/main.rs examples/health_server.rs \
-    && cargo build --release --locked --example health_server
+    && docker/for-architecture "" cargo build --release --locked --example health_server
 
 COPY . .
 # What was built above is newer than the files of a checkout, and cargo goes by time.
 RUN touch src/main.rs build.rs examples/*.rs \
-    && cargo build --release --locked --example health_server --example certificates \
+    && docker/for-architecture "" cargo build --release --locked --example health_server --example certificates \
     && mkdir -p /out/empty \
     && cp target/*/release/examples/health_server target/*/release/examples/certificates /out
 

@@ -15,6 +15,11 @@ use grpc_health_probe::{
 };
 use tokio::{runtime, time::Instant};
 
+/// musl's own allocator maps memory for each larger block, which costs more than the use of the block.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// How many sockets can have events at once. There are rarely more than two.
 const EVENTS: usize = 16;
 
@@ -51,8 +56,7 @@ pub(crate) fn main() -> ExitCode {
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(probe::run(&plan, start, style, &signals, &trace, &progress));
-            // The exit frees everything at once. Dropping the runtime would wait for a thread that a name server or a pipe
-            // keeps.
+            // The exit frees everything at once. Dropping the runtime would wait for a thread that reads a pipe.
             mem::forget(runtime);
             ended
         }

@@ -32,9 +32,10 @@ pub fn run(workshop: &Workshop, options: &Options) -> Result<Comparison> {
             continue;
         }
         eprintln!("measuring {name}");
-        let floor = (name == PLAINTEXT).then_some((&workshop.floor, false));
+        let floors: &[Program] = if name == PLAINTEXT { &workshop.floors } else { &[] };
+        let floors = floors.iter().map(|program| (program, false));
         let others = workshop.others.iter().map(|program| (program, false));
-        let programs: Vec<_> = floor.into_iter().chain([(&workshop.probe, true)]).chain(others).collect();
+        let programs: Vec<_> = floors.chain([(&workshop.probe, true)]).chain(others).collect();
         let (measured, wrong) = run_in(&set_up(workshop)?, workshop, options.rounds, &programs)?;
         comparison.scenarios.push((name, measured));
         comparison.wrong.extend(wrong.into_iter().map(|wrong| format!("{name}: {wrong}")));
@@ -68,13 +69,13 @@ fn run_in(
 }
 
 impl Comparison {
-    pub fn report(&self, rounds: u32) -> String {
+    pub fn report(&self, workshop: &Workshop, rounds: u32) -> String {
         let mut report = format!(
             "# What one probe costs\n\n\
              Whole processes, run in turn, {rounds} rounds; medians, for wall time also the 95th percentile. CPU time is \
-             user and system. Measured with {}, by `cargo bench`.\n\n\
+             user and system. The server is `examples/health_server.rs`. Measured with {}, by `cargo bench`.\n\n\
              ![CPU time of one probe](bench.svg)\n\n{}",
-            machine::describe(),
+            machine::describe(workshop.probe.path()),
             self.costs()
         );
         let ratios = self.ratios();

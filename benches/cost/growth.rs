@@ -17,7 +17,7 @@ pub fn report(workshop: &Workshop, rounds: u32) -> Result<String> {
         "# How the cost of a probe grows\n\n\
          Whole processes, run in turn, {rounds} rounds; medians, for wall time also the 95th percentile. Measured with \
          {}, by `cargo bench -- --growth`.\n",
-        machine::describe()
+        machine::describe(workshop.probe.path())
     );
     for section in [
         services(workshop, rounds)?,

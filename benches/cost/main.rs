@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! cargo bench
-//! cargo bench -- --against '/opt/go/grpc_health_probe -addr={addr}'
+//! cargo bench -- --against /opt/go/grpc_health_probe
 //! cargo bench -- --only tls --only mtls --rounds 1000
 //! cargo bench -- --growth
+//! PROBE_BINARY=another/grpc_health_probe cargo bench
 //! ```
 //!
-//! The results are printed, and kept in `target/bench`; with `--write`, in `docs`. A probe given with `--against` must
-//! take the flags of the Go tool. It fails if a probe ends with another exit code than it should. (If one waits a second
-//! to be refused, as the Go tool does, leave that scenario out or lower the rounds.)
+//! It measures the release binary, which `.ci/build-release` builds for it. The results are printed, and kept in
+//! `target/bench`; with `--write`, in `docs`. A probe given with `--against` must take the flags of the Go tool. It fails if
+//! a probe ends with another exit code than it should. (If one waits a second to be refused, as the Go tool does, leave that
+//! scenario out or lower the rounds.)
 //!
 //! A health check runs every few seconds in every container and is charged to it, so what counts is the whole process,
-//! from exec to exit. It is run in turn with `floor.c`, the least that a health check can cost, and with other probes,
-//! if any are given; `measure.c` does that. Times differ from machine to machine and from day to day. The ratios do so
-//! far less, which is why all that is compared runs within one measurement.
+//! from exec to exit. It runs in turn with `floor.c`, the least that a health check can cost, and with other probes, if any
+//! are given; `measure.c` does that. Where musl-gcc is installed, the floor is built with musl too, as the release is; that
+//! is the limit. Times differ from machine to machine and from day to day. The ratios do so far less, which is why all that
+//! is compared runs within one measurement.
 //!
 //! For Linux, with a C compiler that links statically.
 
@@ -54,7 +57,7 @@ fn main() -> Result<ExitCode> {
     }
 
     let comparison = compare::run(&workshop, &options)?;
-    let report = comparison.report(options.rounds);
+    let report = comparison.report(&workshop, options.rounds);
     println!("{report}");
     options.save("bench.md", &report)?;
     options.save("bench.svg", &chart::draw(&comparison))?;
@@ -94,8 +97,8 @@ fn command() -> Command {
                 .action(ArgAction::Append)
                 .value_parser(Program::parse)
                 .help(
-                    "Measure this probe too, as 'path/grpc_health_probe -addr={addr}'; it must take the flags of the Go \
-                     tool, and is given some; repeatable",
+                    "Measure this probe too, a program or a command such as 'path/probe -addr={addr}'; it must take the \
+                     flags of the Go tool, and is given some; repeatable",
                 ),
         )
         .arg(flag("growth", "Measure how the cost grows, with services, addresses, certificates and probes at once"))

@@ -20,9 +20,12 @@ impl Program {
         Self::of(name, vec![executable.display().to_string(), argument.to_owned()])
     }
 
-    /// Reads `path/executable -addr={addr}`. It is named by the path's end, as `path/executable`.
+    /// Reads `path/executable` or `path/executable -addr={addr}`. It is named by the path's end, as `path/executable`.
     pub fn parse(line: &str) -> Result<Self> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        if words.len() == 1 {
+            words.push("-addr={addr}".to_owned());
+        }
         ensure!(words.iter().skip(1).any(|word| word.contains("{addr}")), "no argument has {{addr}}");
         let mut end: Vec<&str> = words[0].rsplit('/').take(2).collect();
         end.reverse();
@@ -46,6 +49,10 @@ impl Program {
         let mut program = self.clone();
         program.words[0] = copy.display().to_string();
         Ok(program)
+    }
+
+    pub fn path(&self) -> &Path {
+        Path::new(&self.words[0])
     }
 
     pub fn command(&self, addr: &str, flags: &[String]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! All that is needed to measure: the programs, certificates, servers.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,13 @@ use tempfile::TempDir;
 use crate::program::Program;
 use crate::{package, pki, programs};
 
+/// The C compiler for musl, where it is installed.
+const MUSL: &str = "musl-gcc";
+
 pub struct Workshop {
     pub probe: Program,
-    pub floor: Program,
+    /// `floor.c`, for each C library that there is.
+    pub floors: Vec<Program>,
     pub others: Vec<Program>,
     /// The executable of `measure.c`.
     pub measure: PathBuf,
@@ -27,20 +32,27 @@ pub struct Workshop {
 impl Workshop {
     /// Builds the programs, and makes certificates: ca.pem, server.pem, server.key, client.pem, client.key.
     pub fn open(others: &[Program]) -> Result<Self> {
-        let probe = Program::new("grpc_health_probe", &programs::build("--bin", "grpc_health_probe")?, "-addr={addr}")?;
-        let floor = Program::new("floor", &compile("floor")?, "{addr}")?;
-        let measure = compile("measure")?;
+        let probe = Program::new("grpc_health_probe", &release()?, "-addr={addr}")?;
+        let mut floors = vec![Program::new("floor, system libc", &compile("cc", "floor")?, "{addr}")?];
+        if Command::new(MUSL).arg("--version").output().is_ok() {
+            floors.insert(0, Program::new("floor, musl", &compile(MUSL, "floor")?, "{addr}")?);
+        }
+        let measure = compile("cc", "measure")?;
         let health_server = programs::build("--example", "health_server")?;
         let directory = TempDir::new()?;
         pki::write(directory.path(), &["127.0.0.1".to_owned()], Duration::from_hours(24))?;
 
         let copies = TempDir::new_in(package().join("target/bench"))?;
-        let copy =
-            |(number, program): (usize, &Program)| program.copied_to(&copies.path().join(format!("other-{number}")));
+        let copy_all = |kind: &str, programs: &[Program]| -> Result<_> {
+            let copy = |(number, program): (usize, &Program)| {
+                program.copied_to(&copies.path().join(format!("{kind}-{number}")))
+            };
+            programs.iter().enumerate().map(copy).collect()
+        };
         Ok(Self {
             probe: probe.copied_to(&copies.path().join("probe"))?,
-            floor: floor.copied_to(&copies.path().join("floor"))?,
-            others: others.iter().enumerate().map(copy).collect::<Result<_>>()?,
+            floors: copy_all("floor", &floors)?,
+            others: copy_all("other", others)?,
             measure,
             health_server,
             directory,
@@ -76,17 +88,33 @@ impl Workshop {
     }
 }
 
-/// Compiles a C program of this directory's parent, and returns its path.
-fn compile(name: &str) -> Result<PathBuf> {
+/// The release binary: the one that `PROBE_BINARY` names, else the one that `.ci/build-release` builds. In a package, which
+/// has no such script, cargo's own.
+fn release() -> Result<PathBuf> {
+    if let Some(binary) = env::var_os("PROBE_BINARY") {
+        return Ok(binary.into());
+    }
+    let script = package().join(".ci/build-release");
+    if !script.exists() {
+        return programs::build("--bin", "grpc_health_probe");
+    }
+    let output = Command::new(script).stderr(Stdio::inherit()).output().context("run .ci/build-release")?;
+    ensure!(output.status.success(), "the release does not build");
+    let output = String::from_utf8(output.stdout)?;
+    Ok(output.lines().last().context(".ci/build-release names no binary")?.into())
+}
+
+/// Compiles a C program of this directory's parent with a compiler, and returns its path.
+fn compile(compiler: &str, name: &str) -> Result<PathBuf> {
     let source: PathBuf = package().join("benches").join(name).with_extension("c");
     let directory: &Path = &package().join("target/bench");
     fs::create_dir_all(directory)?;
-    let executable = directory.join(name);
-    let status = Command::new("cc")
+    let executable = directory.join(format!("{name}-{compiler}"));
+    let status = Command::new(compiler)
         .args(["-O2", "-static", "-s", "-o"])
         .args([&executable, &source])
         .status()
-        .context("run the C compiler, cc")?;
+        .with_context(|| format!("run the C compiler, {compiler}"))?;
     ensure!(status.success(), "{} does not compile", source.display());
     Ok(executable)
 }

@@ -481,7 +481,7 @@ fn long_arguments_do_not_print_too_much_and_still_tell_what_is_wrong() {
         (vec![NOWHERE.into(), format!("-{long}")], "unknown flag -xxx"),
         (vec![NOWHERE.into(), long.clone()], "the address is given twice"),
         (vec!["a:1".into(), long.clone()], "only one address"),
-        (vec![NOWHERE.into(), "-tls".into(), format!("-tls-ca-cert={long}")], "file name too long"),
+        (vec![NOWHERE.into(), "-tls".into(), format!("-tls-ca-cert={long}")], "name too long"),
         (vec![NOWHERE.into(), "-tls".into(), format!("-tls-server-name={long}")], "not a name"),
         (vec![NOWHERE.into(), format!("-rpc-header={long}")], "a colon is missing"),
     ] {

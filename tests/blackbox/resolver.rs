@@ -6,7 +6,7 @@ use crate::support::{
     names::{NameServer, Resolver, probe_after, probe_in, probe_with, resolve_on},
     pki::Files,
     privileges,
-    probe::Probe,
+    probe::{BINARY, Probe},
     server,
 };
 
@@ -281,7 +281,7 @@ fn a_name_is_resolved_without_a_thread() {
     let dns = resolve_on([127, 53, 2, 50], Resolver::Answers(here()));
     let files = Files::new();
     let binary = files.path("probe");
-    std::fs::copy(env!("CARGO_BIN_EXE_grpc_health_probe"), &binary).expect("there is room");
+    std::fs::copy(&*BINARY, &binary).expect("there is room");
     // A user who has as many processes as allowed, and a binary that this user can reach.
     let commands = format!(
         "chmod 755 {0} {1} && exec setpriv --reuid=64242 --regid=64242 --clear-groups prlimit --nproc=1 {1} \"$@\";",

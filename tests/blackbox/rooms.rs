@@ -175,7 +175,7 @@ fn no_room_has_a_circle() {
 fn files_fit_on_a_few_screens() {
     for (file, source) in sources() {
         let lines = source.lines().count();
-        let most = if file == Path::new("main.rs") { 80 } else { 400 };
+        let most = if file == Path::new("main.rs") { 79 } else { 400 };
         assert!(lines <= most, "src/{} has {lines} lines, more than {most}", file.display());
     }
 }

@@ -1,13 +1,14 @@
 //! The probe as a process, in an environment of its own.
 
 use std::{
+    env,
     ffi::OsStr,
     fmt, fs,
     io::{BufRead, BufReader, Read},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
     thread,
     time::Duration,
 };
@@ -20,6 +21,16 @@ const HANGS: Duration = Duration::from_secs(30);
 /// How much of a command line is shown where a test fails.
 const SHOWN: usize = 1000;
 
+/// Names another binary to test, such as the release.
+pub const PROBE_BINARY: &str = "PROBE_BINARY";
+
+/// The binary under test: the one that `PROBE_BINARY` names, or the one that cargo built for the tests.
+pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os(PROBE_BINARY) {
+    // A relative path would change its meaning with the working directory of a probe.
+    Some(path) => fs::canonicalize(&path).unwrap_or_else(|error| panic!("{PROBE_BINARY}={}: {error}", path.display())),
+    None => env!("CARGO_BIN_EXE_grpc_health_probe").into(),
+});
+
 /// A command line that is being written.
 pub struct Probe {
     command: Command,
@@ -28,7 +39,7 @@ pub struct Probe {
 impl Probe {
     /// The probe with `arguments`, and no environment.
     pub fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_grpc_health_probe"));
+        let mut command = Command::new(&*BINARY);
         command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
     }
@@ -36,7 +47,7 @@ impl Probe {
     /// The same through a wrapper, such as `sh -c 'exec "$0" "$@"'`.
     pub fn wrapped<A: AsRef<OsStr>>(wrapper: &[&str], arguments: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new(wrapper[0]);
-        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_grpc_health_probe")).args(arguments);
+        command.args(&wrapper[1..]).arg(&*BINARY).args(arguments);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
@@ -51,7 +62,7 @@ impl Probe {
     ) -> Self {
         let copy = directory.join("probe");
         // By another process: a file that ours has open for writing, or a fork of ours, cannot be run.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_grpc_health_probe")).arg(&copy).status();
+        let copied = Command::new("cp").arg(&*BINARY).arg(&copy).status();
         assert!(copied.expect("cp is there").success());
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
         let mut command = Command::new(user[0]);
