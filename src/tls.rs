@@ -51,7 +51,7 @@ pub(crate) struct Client {
     /// The client certificate and its key.
     identity: Option<Arc<CertifiedKey>>,
     server_name: ServerName<'static>,
-    /// The flag that asks for TLS, for hints.
+    /// The flag that enables TLS, for hints.
     flag: &'static str,
 }
 
@@ -80,7 +80,7 @@ impl Client {
         Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, flag: "-tls" })
     }
 
-    /// Trusts servers by a policy in place of names, and identifies itself by a key. `flag` asked for it.
+    /// Trusts servers by a policy in place of names, and identifies itself by a key. `flag` enables it.
     pub(crate) fn with_policy(
         policy: Arc<dyn PeerPolicy>,
         identity: CertifiedKey,
@@ -92,7 +92,7 @@ impl Client {
         Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, flag }
     }
 
-    /// The flag that asks for TLS, for hints.
+    /// The flag that enables TLS, for hints.
     pub(crate) fn flag(&self) -> &'static str {
         self.flag
     }
@@ -138,8 +138,8 @@ impl Client {
         }
     }
 
-    /// The failure that the end of a stream means after the handshake: under TLS 1.3 the server refuses a client certificate,
-    /// or its absence, only then. `closed_silently` says that the server closed before it sent anything, as many do in place of
+    /// The failure behind the end of a stream after the handshake: in TLS 1.3 the server rejects a client certificate, or its
+    /// absence, only then. `closed_silently` says that the server closed before it sent anything, as many do in place of
     /// an alert.
     ///
     /// `None`: the stream ended for another reason.
@@ -213,7 +213,7 @@ pub(crate) async fn answers_tls(stream: Stream, target: &Target, deadline: Deadl
     matches!(first_bytes.received().opening(), Opening::TlsRecord | Opening::TlsAlert(_))
 }
 
-/// ring, with the cipher suite first that costs both sides least: processors have instructions for SHA-256, not for SHA-384.
+/// ring, with the fastest cipher suite first: processors have instructions for SHA-256, not for SHA-384.
 fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| *suite != ring::cipher_suite::TLS13_AES_128_GCM_SHA256);
@@ -228,7 +228,7 @@ fn client_config(provider: &Arc<CryptoProvider>, verifier: Verifier, identity: C
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(identity));
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
-    // Each connection is new; there is none to resume.
+    // A probe never resumes a session.
     config.resumption = Resumption::disabled();
     config
 }

@@ -41,7 +41,7 @@ pub(super) async fn connect(target: &str, path: PathBuf, deadline: Deadline, tra
     }
 }
 
-/// Connects as soon as the server's queue has room. A socket that does not block gives no event for that.
+/// Connects as soon as the server's queue has room. A non-blocking socket gives no event for that.
 async fn connect_with_room(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {

@@ -33,7 +33,7 @@ use crate::{
 const ENDPOINT: &str = "SPIFFE_ENDPOINT_SOCKET";
 /// The API refuses requests without it, as a defence against server-side request forgery (section 2 there).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
-/// The most certificates that a chain or a bundle may have.
+/// The maximum number of certificates in a chain or a bundle.
 const MAX_CERTIFICATES: usize = 1000;
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
@@ -54,7 +54,7 @@ pub(super) struct Svid {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-// The messages, as workload.proto has them.
+// The messages of workload.proto.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct X509SvidRequest {}
