@@ -101,7 +101,7 @@ impl Connection {
         deadline: Deadline,
         trace: &Trace,
     ) -> Result<Self, NotOpened> {
-        let begun = trace.begin(Phase::Http2);
+        let phase_start = trace.begin(Phase::Http2);
         let (stream, mut first_bytes) = PeerSniffer::for_http2(stream);
         let start = async {
             let mut builder = Builder::new(TokioExecutor::new());
@@ -127,7 +127,7 @@ impl Connection {
         };
         let started = deadline.bound(start).await;
         if let Ok((Some((requests, broken)), Opening::Settings)) = started {
-            trace.end(Phase::Http2, begun, || {
+            trace.end(Phase::Http2, phase_start, || {
                 format!("SETTINGS {}", first_bytes.received().settings()).trim_end().to_owned()
             });
             return Ok(Self { requests, first_bytes, broken });

@@ -173,7 +173,7 @@ fn first_frame(bytes: &[u8]) -> usize {
 }
 
 /// Whether these bytes have the frames of every complete answer: SETTINGS first, then on stream 1 HEADERS, DATA, and HEADERS
-/// with END_STREAM.
+/// with `END_STREAM`.
 fn can_be_healthy(bytes: &[u8]) -> bool {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;

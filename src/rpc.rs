@@ -111,9 +111,9 @@ pub(crate) struct Caller<'a> {
 impl Caller<'_> {
     /// Sends all requests at once. The answers are in their order.
     pub(crate) async fn ask(&self, requests: &[Ask<'_>], deadline: Deadline, trace: &Trace) -> Vec<Answer> {
-        let begun = trace.begin(Phase::Rpc);
+        let started = trace.begin(Phase::Rpc);
         let answers = join_all(requests.iter().map(|request| self.answer(*request, deadline)).collect()).await;
-        trace.end(Phase::Rpc, begun, || {
+        trace.end(Phase::Rpc, started, || {
             let texts = answers.iter().flat_map(|answer| match answer {
                 Ok(statuses) => statuses.iter().map(|(_, status)| status_name(*status)).collect(),
                 Err(failure) => vec![failure.kind.name().to_owned()],

@@ -1,4 +1,4 @@
-//! TLS by rustls: the handshake, and what it needs. What its failures mean is in `tls/failure.rs`.
+//! TLS with rustls: prepares and does the handshake. `tls/failure.rs` explains its failures.
 
 mod certificate;
 mod danger;
@@ -38,12 +38,12 @@ use crate::{
     trace::Trace,
 };
 
-/// A certificate that is valid for less than this many seconds, 14 days, is pointed out.
+/// The trace marks certificates that expire in less than this many seconds (14 days).
 const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
 
-/// Everything that handshakes need, loaded once.
+/// The trust anchors and the identity for handshakes, loaded once.
 #[derive(Debug)]
 pub(crate) struct Client {
     provider: Arc<CryptoProvider>,
@@ -55,11 +55,11 @@ pub(crate) struct Client {
     flag: &'static str,
 }
 
-/// What a handshake leaves to explain what the server does next.
+/// What the handshake showed, to explain a later end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handshake {
-    /// Whether the server asked for a client certificate and may still refuse it, or its absence: under TLS 1.3 it judges
-    /// after the handshake has ended for us.
+    /// Whether the server requested a client certificate and may still reject it, or its absence: in TLS 1.3 it does so
+    /// after our side of the handshake is complete.
     is_certificate_undecided: bool,
 }
 
@@ -80,7 +80,7 @@ impl Client {
         Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, flag: "-tls" })
     }
 
-    /// Trusts servers by a policy in place of names, and identifies itself by a key. `flag` enables it.
+    /// Verifies servers by a policy instead of their names, and presents the certificate of `identity`. `flag` enables it.
     pub(crate) fn with_policy(
         policy: Arc<dyn PeerPolicy>,
         identity: CertifiedKey,
@@ -100,7 +100,7 @@ impl Client {
     /// Does the handshake over `stream`, for HTTP/2. `target` is the address as the user gave it.
     ///
     /// # Errors
-    /// Those of the phase tls. Under TLS 1.3 the server's verdict on the client certificate comes later; see
+    /// Those of the phase tls. In TLS 1.3 the server may reject the client certificate later; see
     /// [`Client::late_failure`].
     pub(crate) async fn handshake(
         &self,
@@ -109,7 +109,7 @@ impl Client {
         deadline: Deadline,
         trace: &Trace,
     ) -> Result<(Stream, Handshake), Failure> {
-        let begun = trace.begin(Phase::Tls);
+        let started = trace.begin(Phase::Tls);
         let observed = Arc::new(Observed::default());
         let attempt = self.attempt(target, &observed);
         let config = client_config(
@@ -125,11 +125,11 @@ impl Client {
                 if connection.alpn_protocol() != Some(ALPN_HTTP2) {
                     return Err(attempt.no_http2("the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"));
                 }
-                // Under TLS 1.2 the server judges our certificate before it finishes the handshake.
+                // In TLS 1.2 the server checks our certificate before it finishes the handshake.
                 let is_judged = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
                 let requested = observed.is_certificate_requested();
                 let session = self.session(&stream);
-                trace.end(Phase::Tls, begun, || describe_session(&session));
+                trace.end(Phase::Tls, started, || describe_session(&session));
                 trace.set_session(session);
                 Ok((Box::new(stream), Handshake { is_certificate_undecided: requested && !is_judged }))
             }
@@ -139,8 +139,8 @@ impl Client {
     }
 
     /// The failure behind the end of a stream after the handshake: in TLS 1.3 the server rejects a client certificate, or its
-    /// absence, only then. `closed_silently` says that the server closed before it sent anything, as many do in place of
-    /// an alert.
+    /// absence, only then. `closed_silently` says that the server closed before it sent anything, as many do instead of
+    /// sending an alert.
     ///
     /// `None`: the stream ended for another reason.
     pub(crate) fn late_failure(

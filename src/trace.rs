@@ -88,9 +88,9 @@ impl Trace {
         Instant::now()
     }
 
-    /// Ends the phase that began at `begun`.
-    pub(crate) fn end(&self, phase: Phase, begun: Instant, text: impl FnOnce() -> String) {
-        let took = begun.elapsed();
+    /// Ends the phase that began at `started`.
+    pub(crate) fn end(&self, phase: Phase, started: Instant, text: impl FnOnce() -> String) {
+        let took = started.elapsed();
         let timings = &mut self.record.borrow_mut().timings;
         match phase {
             Phase::Spiffe => timings.spiffe = Some(took),

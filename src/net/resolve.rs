@@ -23,12 +23,12 @@ pub(super) async fn resolve(
     deadline: Deadline,
     trace: &Trace,
 ) -> Result<Vec<SocketAddr>, Failure> {
-    let begun = trace.begin(Phase::Resolve);
+    let started = trace.begin(Phase::Resolve);
     // Boxed, to keep the future of a probe without a lookup small.
     match Box::pin(resolver::lookup(name, port, deadline)).await {
         Ok(Lookup { addresses, findings }) => {
             let addresses = interleave(addresses);
-            trace.end(Phase::Resolve, begun, || {
+            trace.end(Phase::Resolve, started, || {
                 let source = if findings.source == Source::HostsFile { ", from /etc/hosts" } else { "" };
                 format!("{name} is {}{source}", list(&addresses))
             });

@@ -26,7 +26,7 @@ pub(super) async fn race(
     deadline: Deadline,
     trace: &Trace,
 ) -> Result<Stream, Failure> {
-    let begun = trace.begin(Phase::Connect);
+    let started = trace.begin(Phase::Connect);
     let mut attempts = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     let mut untried = addresses.iter().copied();
@@ -60,7 +60,7 @@ pub(super) async fn race(
             // Sends small frames at once. Without the option, the connection is only slower.
             let _ = stream.set_nodelay(true);
             trace.set_peer(address.to_string());
-            trace.end(Phase::Connect, begun, || address.to_string());
+            trace.end(Phase::Connect, started, || address.to_string());
             Ok(Box::new(stream))
         }
         Ok(None) => Err(all_failed(target, failed)),

@@ -51,14 +51,14 @@ async fn probe_each(plan: &Plan, start: Instant, overall: Option<Deadline>, trac
         let (trace, turns, prepared) = (trace.branch(&target.address), &turns, &prepared);
         async move {
             let turn = deadline.bound(turns.acquire()).await;
-            let begun = Instant::now();
+            let started = Instant::now();
             let verdicts = match turn {
                 Ok(_turn) => ask(plan, target, prepared, deadline, overall, &trace).await,
                 Err(_) => Err(untried(target, deadline)),
             };
             trace.end_attempt();
             let address = Some(target.address.clone());
-            ProbeResult { address, verdicts, record: Some(trace.record()), took: begun.elapsed() }
+            ProbeResult { address, verdicts, record: Some(trace.record()), took: started.elapsed() }
         }
     });
     NonEmpty::new(join_all(probes.collect()).await).expect("a target that resolves has an address")

@@ -185,7 +185,7 @@ impl<'a> Watch<'a> {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut first = Some((prepared, deadline));
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let Err(failure) = self.follow_connection(&route, first.take(), turns).await;
             let was_answered = self.is_last_verdict_an_answer(route.index);
             let is_retry = failure.retry == Retry::OnNewConnection && !was_answered && may_retry_at_once;
@@ -194,7 +194,7 @@ impl<'a> Watch<'a> {
                 self.over.notify_one();
                 return pending().await;
             }
-            backoff.reset_after(begun.elapsed());
+            backoff.reset_after(started.elapsed());
             sleep(backoff.jittered_pause()).await;
         }
     }
@@ -223,9 +223,9 @@ impl<'a> Watch<'a> {
         let caller = prepared.caller(plan, target, &connection);
         let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(self.overall);
         let updates = async {
-            let begun = trace.begin(Phase::Rpc);
+            let started = trace.begin(Phase::Rpc);
             let (mut status, mut updates) = caller.watch(self.service, deadline).await?;
-            trace.end(Phase::Rpc, begun, || "watching".to_owned());
+            trace.end(Phase::Rpc, started, || "watching".to_owned());
             drop(turn);
             loop {
                 let verdict = Verdict::new(self.service.to_owned(), Ok(status));

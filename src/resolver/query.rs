@@ -66,8 +66,8 @@ impl Query<'_> {
             first = &mut aaaa => (first, a),
             first = &mut a => (first, aaaa),
         };
-        let second = match self.patience(first.as_ref()) {
-            Some(patience) => timeout(patience, &mut other).await.ok().flatten(),
+        let second = match self.delay(first.as_ref()) {
+            Some(delay) => timeout(delay, &mut other).await.ok().flatten(),
             None => other.await,
         };
         combine(first, second)
@@ -116,13 +116,13 @@ impl Query<'_> {
     ///
     /// After addresses it is [`RESOLUTION_DELAY`]. After NXDOMAIN, which is valid for every type (RFC 8020), it is as long as
     /// one try, since some servers wrongly send NXDOMAIN for AAAA (RFC 4074).
-    fn patience(&self, first: Option<&Outcome>) -> Option<Duration> {
-        let patience = match first {
+    fn delay(&self, first: Option<&Outcome>) -> Option<Duration> {
+        let delay = match first {
             Some(Outcome::Addresses(_)) => RESOLUTION_DELAY,
             Some(Outcome::NoSuchName) => self.pause(self.servers.len() * self.settings.attempts),
             _ => return None,
         };
-        Some(patience.min(self.deadline.remaining() / 2))
+        Some(delay.min(self.deadline.remaining() / 2))
     }
 
     /// How long to wait for one of this many tries.
@@ -179,17 +179,16 @@ mod tests {
         let settings = Settings::new(Ok(String::new()), "host", None, None);
         let question = Question { text: "api".to_owned(), name: domain_name("api").expect("it is a name") };
         let trace = Trace::default();
-        let patience = |limit, first: Option<Outcome>| {
+        let delay = |limit, first: Option<Outcome>| {
             let deadline = Deadline::new(Instant::now(), Duration::from_millis(limit));
             let servers = &settings.servers;
-            Query { settings: &settings, servers, question: &question, deadline, trace: &trace }
-                .patience(first.as_ref())
+            Query { settings: &settings, servers, question: &question, deadline, trace: &trace }.delay(first.as_ref())
         };
         let addresses = || Some(Outcome::Addresses(Vec::new()));
-        assert_eq!(patience(10_000, addresses()), Some(Duration::from_millis(50)));
-        assert!(patience(40, addresses()).is_some_and(|it| it <= Duration::from_millis(20)));
-        assert!(patience(40, Some(Outcome::NoSuchName)).is_some_and(|it| it <= Duration::from_millis(20)));
-        assert_eq!(patience(10_000, None), None);
-        assert_eq!(patience(10_000, Some(Outcome::NoAddress)), None);
+        assert_eq!(delay(10_000, addresses()), Some(Duration::from_millis(50)));
+        assert!(delay(40, addresses()).is_some_and(|it| it <= Duration::from_millis(20)));
+        assert!(delay(40, Some(Outcome::NoSuchName)).is_some_and(|it| it <= Duration::from_millis(20)));
+        assert_eq!(delay(10_000, None), None);
+        assert_eq!(delay(10_000, Some(Outcome::NoAddress)), None);
     }
 }

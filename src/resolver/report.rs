@@ -107,7 +107,7 @@ pub(crate) struct Trace(RefCell<Vec<Entry>>);
 #[derive(Debug)]
 struct Entry {
     exchange: Exchange,
-    begun: Instant,
+    started: Instant,
     is_over: bool,
 }
 
@@ -117,7 +117,7 @@ impl Trace {
         let name = name.to_owned();
         let exchange = Exchange { server, name, record_type, over_tcp, outcome: Outcome::Silent, took: Duration::ZERO };
         let mut entries = self.0.borrow_mut();
-        entries.push(Entry { exchange, begun: Instant::now(), is_over: false });
+        entries.push(Entry { exchange, started: Instant::now(), is_over: false });
         entries.len() - 1
     }
 
@@ -132,7 +132,7 @@ impl Trace {
     pub(crate) fn end(&self, index: usize, outcome: &Outcome) {
         if let Some(entry) = self.0.borrow_mut().get_mut(index) {
             entry.exchange.outcome = outcome.clone();
-            entry.exchange.took = entry.begun.elapsed();
+            entry.exchange.took = entry.started.elapsed();
             entry.is_over = true;
         }
     }
@@ -152,7 +152,7 @@ impl Trace {
     pub(crate) fn finish(self) -> Vec<Exchange> {
         let finished = |mut entry: Entry| {
             if !entry.is_over {
-                entry.exchange.took = entry.begun.elapsed();
+                entry.exchange.took = entry.started.elapsed();
             }
             entry.exchange
         };

@@ -49,11 +49,11 @@ struct Resolved {
 }
 
 async fn look_up(servers: &[SocketAddr], conf: &str, name: &str, limit: u64) -> Resolved {
-    let begun = Instant::now();
-    let deadline = Deadline::new(begun, Duration::from_millis(limit));
+    let started = Instant::now();
+    let deadline = Deadline::new(started, Duration::from_millis(limit));
     let trace = Trace::default();
     let answer = deadline.bound(resolve(&settings(servers, conf), name, deadline, &trace)).await.ok();
-    Resolved { answer, exchanges: trace.finish(), took: begun.elapsed() }
+    Resolved { answer, exchanges: trace.finish(), took: started.elapsed() }
 }
 
 fn run(test: impl Future<Output = ()>) {

@@ -165,10 +165,10 @@ fn options_timeout_and_attempts_are_applied() {
     let Some(()) = privileges::root() else { return };
     let dns = NameServer::new([127, 53, 2, 42], Behavior::Silent);
     let servers = conf(&[&dns], "options timeout:1 attempts:1\n");
-    let begun = Instant::now();
+    let started = Instant::now();
     let ran = run_with_resolv_conf(&servers, &["-addr=api:1", "-timeout=20s", "-output=json"]);
     ran.expect_kind(1, "resolve", "resolve-timeout");
-    assert!(begun.elapsed().as_secs() < 10, "the connect timeout of 1 s applies");
+    assert!(started.elapsed().as_secs() < 10, "the connect timeout of 1 s applies");
     assert_eq!(dns.asked(), ["api A", "api AAAA"]);
 }
 
@@ -244,7 +244,7 @@ fn special_and_huge_files_cost_neither_memory_nor_time() {
     let addr = format!("-addr=api:{}", server.port());
     let resolv = format!("nameserver {dns}\n");
     // Reading these files to their end would exceed the limits on time and memory by far.
-    let begun = Instant::now();
+    let started = Instant::now();
     for commands in [
         "mount --bind /dev/zero /etc/hosts &&",
         "mkfifo \"$HOSTS.fifo\" && mount --bind \"$HOSTS.fifo\" /etc/hosts &&",
@@ -272,7 +272,7 @@ fn special_and_huge_files_cost_neither_memory_nor_time() {
         let line = format!("error: cannot resolve \"api\": 127.0.0.1 refused the connection; {reason}");
         probe.run().expect_error(1, &line);
     }
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
 #[test]
