@@ -1,10 +1,10 @@
-//! Makes a CA, a server's certificate and a client's, to try TLS with.
+//! Creates a CA, a server certificate and a client certificate, to try TLS with.
 //!
 //! ```text
 //! cargo run --example certificates -- --directory . --name localhost --name 127.0.0.1
 //! ```
 //!
-//! It writes ca.pem, server.pem, server.key, client.pem and client.key, unless they are there.
+//! It writes ca.pem, server.pem, server.key, client.pem and client.key, unless they exist.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ mod usage;
 
 fn main() -> Result<()> {
     let command = Command::new("certificates")
-        .about("Makes a CA, a server's certificate and a client's, to try TLS with")
+        .about("Creates a CA, a server certificate and a client certificate, to try TLS with")
         .arg(
             Arg::new("directory")
                 .long("directory")
                 .value_name("PATH")
                 .value_parser(value_parser!(PathBuf))
                 .required(true)
-                .help("Where to write them; made if it is not there"),
+                .help("Where to write the files; created if it does not exist"),
         )
         .arg(
             Arg::new("name")
@@ -41,13 +41,10 @@ fn main() -> Result<()> {
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u64))
                 .default_value("31536000")
-                .help("How long the server's certificate is valid; with 0 it has expired"),
+                .help("How long the server certificate is valid; with 0 it is expired"),
         )
         .arg(
-            Arg::new("renew")
-                .long("renew")
-                .action(ArgAction::SetTrue)
-                .help("Write them over those that are there, from a new CA"),
+            Arg::new("renew").long("renew").action(ArgAction::SetTrue).help("Overwrite existing files, with a new CA"),
         );
     let arguments = usage::read(command);
 

@@ -1,12 +1,12 @@
-//! Shows what the probe says to servers that are well, unwell, misconfigured or absent.
+//! Shows what the probe prints for servers that are healthy, unhealthy, misconfigured or absent.
 //!
 //! ```text
 //! cargo run --example demo
 //! ```
 //!
-//! Needs nothing but Rust. It is three programs in one: under the name `grpc_health_probe` it is the probe, under the
-//! name `health_server` it is that example, and under its own name it makes certificates and runs the one against the
-//! other. It is a check as well: it fails if a probe ends with another exit code than it should, or does not say why.
+//! Needs only Rust. It is three programs in one: called `grpc_health_probe` it is the probe, called `health_server` it is
+//! that example, and under its own name it creates certificates and runs the probe against the server. It is also a test:
+//! it fails if a probe exits with an unexpected code or without the expected text.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn main() -> Result<ExitCode> {
         }
         _ => {}
     }
-    usage::read(clap::Command::new("demo").about("Shows what the probe says to servers of many kinds"));
+    usage::read(clap::Command::new("demo").about("Shows what the probe prints for many kinds of servers"));
 
     let programs = TempDir::new()?;
     let directory = TempDir::new()?;
@@ -44,7 +44,7 @@ fn main() -> Result<ExitCode> {
         health_server: own_program_as(HEALTH_SERVER, programs.path())?,
         directory,
         runs: 0,
-        wrong: Vec::new(),
+        unexpected: Vec::new(),
     };
     pki::write(demo.directory.path(), &["localhost".to_owned()], Duration::from_hours(24))?;
     plaintext(&mut demo)?;
@@ -53,17 +53,17 @@ fn main() -> Result<ExitCode> {
     tls(&mut demo)?;
     mutual_tls(&mut demo)?;
     no_answer(&mut demo)?;
-    for_programs(&mut demo)?;
-    Ok(demo.verdict())
+    output_for_programs(&mut demo)?;
+    Ok(demo.exit_code())
 }
 
-/// The name that this process was started under, without directory and extension.
+/// The file name that this process was started with, without its extension.
 fn own_name() -> Option<String> {
     let path = PathBuf::from(env::args_os().next()?);
     Some(path.file_stem()?.to_str()?.to_owned())
 }
 
-/// Gives this executable another name, and returns the path.
+/// Links this executable under another name, and returns the path.
 fn own_program_as(name: &str, directory: &Path) -> Result<PathBuf> {
     let path = directory.join(name).with_extension(env::consts::EXE_EXTENSION);
     let own = env::current_exe().context("find the demo's executable")?;
@@ -71,13 +71,13 @@ fn own_program_as(name: &str, directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A link, as the directory of temporary files may be on another disk, and may not allow programs.
+/// Creates a link, not a copy: the file system of temporary files may forbid execution.
 #[cfg(unix)]
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(from, to)
 }
 
-/// A copy, as links need a privilege on Windows.
+/// Copies, as links need a privilege on Windows.
 #[cfg(not(unix))]
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::copy(from, to).map(drop)
@@ -90,14 +90,14 @@ fn plaintext(demo: &mut Demo) -> Result<()> {
     title("A healthy server");
     demo.run(&format!("grpc_health_probe -addr={addr}"), 0, "status: SERVING")?;
 
-    title("One of its services, over gzip");
+    title("One of its services, with gzip");
     demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Cart -gzip"), 0, "status: SERVING")?;
 
-    title("A service that is not serving");
+    title("A service that is NOT_SERVING");
     let words = "service unhealthy (responded with \"NOT_SERVING\")";
     demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Payment"), 1, words)?;
 
-    title("Two services at once: both must serve");
+    title("Two services at once: both must be SERVING");
     demo.run(&format!("grpc_health_probe -addr={addr} -service=shop.Cart -service=shop.Payment"), 1, "NOT_SERVING")?;
 
     title("A service that the server does not know");
@@ -106,10 +106,10 @@ fn plaintext(demo: &mut Demo) -> Result<()> {
     title("-tls, but the server speaks plaintext");
     demo.run(&format!("grpc_health_probe -addr={addr} -tls -tls-ca-cert=ca.pem"), 1, "hint: leave out -tls")?;
 
-    title("Every step, and how long it took");
+    title("Each phase and its duration");
     demo.run(&format!("grpc_health_probe -addr={addr} -v"), 0, "status: SERVING")?;
 
-    title("The same server, once it has begun to shut down");
+    title("The same server during its shutdown");
     server.set("=NOT_SERVING")?;
     demo.run(&format!("grpc_health_probe -addr={addr}"), 1, "NOT_SERVING")
 }
@@ -121,7 +121,7 @@ fn unix_socket(demo: &mut Demo) -> Result<()> {
     title("A unix socket");
     demo.run("grpc_health_probe -addr=unix:health.sock", 0, "status: SERVING")?;
 
-    title("A unix socket that is not there");
+    title("A unix socket that does not exist");
     demo.run("grpc_health_probe -addr=unix:healthy.sock", 1, "healthy.sock")
 }
 
@@ -132,15 +132,15 @@ fn tls(demo: &mut Demo) -> Result<()> {
     title("TLS");
     demo.run(&format!("grpc_health_probe -addr={name} -tls -tls-ca-cert=ca.pem"), 0, "status: SERVING")?;
 
-    title("TLS, dialled by an address that the certificate does not have");
+    title("TLS, with an address that is not in the certificate");
     let words = "hint: use -tls-server-name=localhost";
     demo.run(&format!("grpc_health_probe -addr={ip} -tls -tls-ca-cert=ca.pem"), 1, words)?;
 
-    title("The same, with the hint followed");
+    title("The same, following the hint");
     let follow = format!("grpc_health_probe -addr={ip} -tls -tls-ca-cert=ca.pem -tls-server-name=localhost");
     demo.run(&follow, 0, "status: SERVING")?;
 
-    title("-tls forgotten");
+    title("-tls is missing");
     demo.run(&format!("grpc_health_probe -addr={name}"), 1, "hint: add -tls")
 }
 
@@ -155,21 +155,21 @@ fn mutual_tls(demo: &mut Demo) -> Result<()> {
     let with_certificate = format!("{probe} -tls-client-cert=client.pem -tls-client-key=client.key");
     demo.run(&with_certificate, 0, "status: SERVING")?;
 
-    title("Mutual TLS, the client's certificate forgotten");
+    title("Mutual TLS without a client certificate");
     demo.run(&probe, 1, "-tls-client-cert")
 }
 
 fn no_answer(demo: &mut Demo) -> Result<()> {
     let late = demo.serve("--delay 60000")?;
 
-    title("Nothing listens there");
+    title("Nothing listens on the port");
     demo.run("grpc_health_probe -addr=127.0.0.1:1", 1, "connection refused")?;
 
-    title("The server takes the connection and does not answer in time");
+    title("The server accepts the connection and does not answer in time");
     demo.run(&format!("grpc_health_probe -addr={} -rpc-timeout=200ms", late.address), 1, "timed out after 200ms")
 }
 
-fn for_programs(demo: &mut Demo) -> Result<()> {
+fn output_for_programs(demo: &mut Demo) -> Result<()> {
     let server = demo.serve("--service shop.Cart=SERVING --service shop.Payment=NOT_SERVING")?;
     let addr = &server.address;
 
@@ -177,11 +177,11 @@ fn for_programs(demo: &mut Demo) -> Result<()> {
     let variables = format!("GRPC_HEALTH_PROBE_ADDR={addr} GRPC_HEALTH_PROBE_SERVICE=shop.Cart");
     demo.run(&format!("{variables} grpc_health_probe"), 0, "status: SERVING")?;
 
-    title("JSON, of a success and of a failure");
+    title("JSON for a success and for a failure");
     demo.run(&format!("grpc_health_probe -addr={addr} -output=json"), 0, r#""status":"SERVING""#)?;
     demo.run("grpc_health_probe -addr=127.0.0.1:1 -output=json", 1, r#""kind":"connection-refused""#)?;
 
-    title("Exit codes that tell the failures apart: usage, no connection, no answer, not serving");
+    title("Detailed exit codes: usage, no connection, failed RPC, not serving");
     demo.run("grpc_health_probe -exit-codes=detailed -addr=127.0.0.1", 1, "127.0.0.1")?;
     demo.run("grpc_health_probe -exit-codes=detailed -addr=127.0.0.1:1", 2, "connection refused")?;
     demo.run(&format!("grpc_health_probe -exit-codes=detailed -addr={addr} -service=shop.Crat"), 3, "NOT_FOUND")?;
@@ -195,11 +195,11 @@ fn title(title: &str) {
 struct Demo {
     probe: PathBuf,
     health_server: PathBuf,
-    /// Servers and probes run in it, so that their arguments are short file names.
+    /// The working directory of servers and probes, so that their arguments are short file names.
     directory: TempDir,
     runs: usize,
-    /// The command lines that did not end as they should.
-    wrong: Vec<String>,
+    /// The command lines with an unexpected result.
+    unexpected: Vec<String>,
 }
 
 impl Demo {
@@ -218,7 +218,7 @@ impl Demo {
         Ok(server)
     }
 
-    /// Runs a command line, prints it with its result, and notes whether the exit code and words are as they should.
+    /// Runs a command line, prints it with its result, and checks the exit code and that the output contains `words`.
     fn run(&mut self, line: &str, code: i32, words: &str) -> Result<()> {
         println!("  $ {line}");
         let mut command = Command::new(&self.probe);
@@ -239,24 +239,24 @@ impl Demo {
         }
         match output.status.code() {
             Some(code) => println!("    exit    {code}"),
-            None => println!("    ended by a signal ({})", output.status),
+            None => println!("    killed by a signal ({})", output.status),
         }
 
         self.runs += 1;
         if output.status.code() != Some(code) || !(stdout.contains(words) || stderr.contains(words)) {
-            println!("    WRONG   should exit with {code} and say: {words}");
-            self.wrong.push(line.to_owned());
+            println!("    WRONG   expected exit code {code} and the text: {words}");
+            self.unexpected.push(line.to_owned());
         }
         Ok(())
     }
 
-    fn verdict(&self) -> ExitCode {
-        if self.wrong.is_empty() {
-            println!("\nAll {} runs ended as they should.", self.runs);
+    fn exit_code(&self) -> ExitCode {
+        if self.unexpected.is_empty() {
+            println!("\nAll {} runs ended as expected.", self.runs);
             return ExitCode::SUCCESS;
         }
-        println!("\n{} of {} runs did not end as they should:", self.wrong.len(), self.runs);
-        for line in &self.wrong {
+        println!("\n{} of {} runs did not end as expected:", self.unexpected.len(), self.runs);
+        for line in &self.unexpected {
             println!("  $ {line}");
         }
         ExitCode::FAILURE
@@ -271,7 +271,7 @@ struct Server {
 }
 
 impl Server {
-    /// Sets a status, and waits until it holds.
+    /// Sets a status and waits until it takes effect.
     fn set(&mut self, status: &str) -> Result<()> {
         writeln!(self.process.stdin.as_mut().expect("it is piped"), "{status}")?;
         let repeated = self.read_line()?;
@@ -288,7 +288,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only if the server has ended already.
+        // Fails only if the server has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

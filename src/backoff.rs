@@ -25,7 +25,7 @@ impl Backoff {
         pause
     }
 
-    /// The next pause, made up to a fifth shorter or longer, so that probes that began together do not stay together.
+    /// The next pause, randomly up to 20 % shorter or longer, so that probes that began together spread out.
     pub(crate) fn jittered_pause(&mut self) -> Duration {
         // The standard library's only source of randomness.
         let random = RandomState::new().hash_one(0) % 401;

@@ -1,4 +1,4 @@
-//! The command line and the environment: what the user said, checked as far as the flags themselves tell.
+//! Reads the command line and the environment into options. It checks the flags and leaves their values to `config`.
 
 mod flags;
 mod help;
@@ -23,7 +23,7 @@ use crate::{
     text::excerpt,
 };
 
-/// What the command line asks for.
+/// What the command line requests.
 #[derive(Debug)]
 pub enum Request {
     /// A probe with these options.
@@ -37,14 +37,14 @@ pub enum Request {
 pub struct Refusal {
     /// The flag or variable, and what is wrong with it.
     pub failure: Failure,
-    /// Whether the user asked for JSON, as far as the rest of the command line shows.
+    /// Whether the command line selects JSON, as far as it can be read.
     pub json: bool,
 }
 
 /// Reads the command line (without the program's name) and the environment.
 ///
 /// # Errors
-/// What the flags do not allow, named as the user wrote it. What the values mean is for `config` to judge.
+/// The flags are used wrongly. `config` checks their values.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
     let command = command();
     let mut not_text = None;
@@ -80,7 +80,7 @@ fn usage(message: String) -> Failure {
     Failure::new(Kind::Usage, message).hint("-help lists all flags")
 }
 
-/// What clap needs to read a command line. Every start pays for it, so it has nothing that only the help shows.
+/// The clap command. Every start builds it, so it has nothing that only the help needs.
 fn command() -> Command {
     let argument = |flag: &flags::Flag| {
         let argument = Arg::new(flag.name).long(flag.name);
@@ -103,7 +103,7 @@ fn command() -> Command {
         .args(flags::all().map(argument))
 }
 
-/// Whether a command line asks for JSON, even if it cannot be used otherwise. This is the only place that decides it.
+/// Whether a command line selects JSON, even if it is invalid otherwise. This is the only place that decides it.
 fn asks_for_json(normalised: &[String]) -> bool {
     let flags = normalised.iter().take_while(|word| *word != "--");
     match flags.filter_map(|word| word.strip_prefix("--output=")).last().filter(|output| !output.is_empty()) {
@@ -112,7 +112,7 @@ fn asks_for_json(normalised: &[String]) -> bool {
     }
 }
 
-/// Everything that the user said. An empty value counts as not given.
+/// All options that the user gave. An empty value counts as not given.
 fn options(matches: &mut ArgMatches) -> Result<Options, Failure> {
     let mut options = Options::default();
     let positional = given(matches, "address").pop();
@@ -167,7 +167,7 @@ fn from_environment(flag: &str, is_repeatable: bool) -> Result<Vec<Given>, Failu
     })
 }
 
-/// Refuses flags that cannot be used together, or not without another.
+/// Refuses flags that cannot be used together, or that need another flag.
 fn check_combinations(options: &mut Options) -> Result<(), Failure> {
     let mut name_of = |flag: &flags::Flag| flag.given(options).map(|given| given.name.clone());
     for flag in flags::all() {
@@ -188,7 +188,7 @@ fn check_combinations(options: &mut Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Words a clap error, with flags as the user writes them.
+/// Describes a clap error, with flags in Go's syntax.
 fn explain(error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),

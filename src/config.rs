@@ -1,5 +1,4 @@
-//! What the options mean: every value is read, and the plan of a probe is made of them. A plan that makes no sense cannot be
-//! built.
+//! Interprets the options: parses every value and builds the plan of a probe. Contradictory options are refused.
 
 mod headers;
 mod options;
@@ -96,7 +95,7 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
     })
 }
 
-/// The options as they were understood, for people; secrets are masked.
+/// Describes the parsed options for `-v`, with secrets masked.
 #[must_use]
 pub fn describe(plan: &Plan) -> Vec<String> {
     let mut first = format!(
@@ -162,7 +161,7 @@ fn target(address: &Given, has_headers: bool) -> Result<Target, Failure> {
             let text = address.text.rsplit_once('@').map_or(address.text.clone(), |(_, host)| format!("…@{host}"));
             return Given { text, name: address.name.clone() }.unusable(&error);
         }
-        // What looks like an address may be the rest of a header that was not quoted.
+        // The argument may be the rest of a header without quotes, not an address.
         Failure::new(Kind::Usage, format!("{}: {error}", address.name)).hint("headers with blanks need quotes")
     })
 }
@@ -215,12 +214,12 @@ fn spiffe(options: &Options, target: &Target) -> Result<Tls, Failure> {
         let id = if text.contains("://") { text.to_owned() } else { format!("spiffe://{text}") };
         SpiffeId::parse(&id)
     })?;
-    // The name is sent and not verified. One that cannot be sent is left out, as addresses are.
+    // The name is sent and not verified. A name that cannot be sent is left out, as IP addresses are.
     let server_name = server_name(target.server_name()).unwrap_or(ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()));
     Ok(Tls { credentials: Credentials::Spiffe(expected), server_name })
 }
 
-/// The name of a file. Content given in its place is a mistake, and no message may repeat it.
+/// The name of a file. Refuses the content of a file, and does not repeat it in the message.
 fn path(given: &Given) -> Result<PathBuf, Failure> {
     if given.text.contains('\n') || given.text.contains("-----BEGIN") {
         return Err(Failure::new(Kind::Usage, format!("{} takes a file's name, not its content", given.name)));

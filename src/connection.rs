@@ -1,4 +1,4 @@
-//! Connections to the target: dial, TLS, HTTP/2; once, or again while there is time.
+//! Connects to the target: dial, TLS, HTTP/2; once, or with retries until the deadline.
 
 mod second_look;
 
@@ -31,7 +31,7 @@ pub(crate) struct Connector<'a> {
     pub(crate) keeps_trying: bool,
 }
 
-/// A connection, and what its TLS handshake left open.
+/// A connection, and its TLS client, which explains later failures.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) http2: http2::Connection,
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
 }
 
 impl Connector<'_> {
-    /// Connects; where the user chose the time for it, again until it is over while the server may be about to start.
+    /// Connects. If the user set the time for it, retries transient failures until it is over.
     ///
     /// # Errors
     /// Those of the phases resolve to http2.
@@ -60,7 +60,7 @@ impl Connector<'_> {
                 failure = second_look::explain(failure, self.target, self.tls, deadline).await;
             }
             if is_over && let Some(last) = last {
-                // An attempt that the deadline cut off in the phase of the previous attempt, or before, tells less.
+                // An attempt that the deadline cut off says less than the previous one, unless it got to a later phase.
                 if failure.kind.phase() <= last.kind.phase() {
                     failure = last;
                 }
@@ -102,7 +102,7 @@ impl Connector<'_> {
         }
     }
 
-    /// A connection that broke as soon as it was accepted fails the step that comes next.
+    /// A connection that broke right after it was accepted fails in the next phase.
     fn in_phase_of_break(&self, failure: Failure) -> Failure {
         match failure.kind {
             Kind::ClosedEarly if self.tls.is_some() => Failure { kind: Kind::TlsFailed, ..failure },
@@ -112,7 +112,7 @@ impl Connector<'_> {
     }
 
     /// The cause of a failed request: the failure itself, or what TLS knows about the end of the connection. A server may
-    /// refuse our certificate only now.
+    /// reject our certificate only now.
     pub(crate) fn cause_of(&self, failure: Failure, connection: &Connection) -> Failure {
         match (self.tls, connection.handshake) {
             (Some(tls), Some(handshake)) if failure.kind == Kind::StreamBroken => tls

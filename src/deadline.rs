@@ -1,4 +1,4 @@
-//! Deadlines: the moments by which each step must end, whatever it waits for.
+//! Deadlines: the moments by which each step must end.
 
 use std::{future::Future, thread, time::Duration};
 
@@ -9,28 +9,28 @@ use tokio::{
 
 use crate::duration::format_duration;
 
-/// The longest time-out that is kept as given: longer than any probe runs, and far from where clocks overflow.
+/// The longest timeout that is kept as given: longer than any probe runs, and far from where clocks overflow.
 const MAX_LIMIT: Duration = Duration::from_hours(30 * 365 * 24);
 /// The stack of a thread for blocking work, in bytes. It is enough to read and parse files.
 const THREAD_STACK: usize = 256 * 1024;
 
-/// A moment, and the time-out that it comes from.
+/// A moment, and the timeout that it comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
     limit: Duration,
 }
 
-/// The deadline came first.
+/// The deadline expired.
 #[derive(Debug)]
 pub(crate) struct Elapsed;
 
 /// Why work on a thread gave no result.
 #[derive(Debug)]
 pub(crate) enum Unfinished {
-    /// The deadline came first. The thread is left behind.
+    /// The deadline expired. The thread keeps running.
     Elapsed,
-    /// The system gave no thread.
+    /// The system could not start a thread.
     NoThread,
 }
 
@@ -48,12 +48,12 @@ impl Deadline {
         }
     }
 
-    /// The time-out that this deadline comes from, as Go writes it.
+    /// The timeout that this deadline comes from, in Go's format.
     pub(crate) fn limit(&self) -> String {
         format_duration(self.limit)
     }
 
-    /// Whether the deadline comes from a time-out of this length.
+    /// Whether the deadline comes from a timeout of this length.
     pub(crate) fn is_from(&self, limit: Duration) -> bool {
         self.limit == limit
     }
@@ -63,8 +63,8 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Whether more than half of the time is over. From then on a server that was told the same deadline, in milliseconds,
-    /// may be a moment ahead of us.
+    /// Whether more than half of the time is over. From then on, a server with the same deadline in milliseconds may reach it
+    /// slightly earlier than we do.
     pub(crate) fn is_half_over(&self) -> bool {
         self.remaining() < self.limit / 2 + Duration::from_millis(1)
     }
@@ -76,14 +76,14 @@ impl Deadline {
 
     /// Runs `work` until the deadline.
     ///
-    /// A result that is ready only after the deadline does not count: a process that was suspended in between finds both
-    /// that the deadline is past and that the answer has come.
+    /// A result that is ready only after the deadline does not count. After a suspension, a process can find both that the
+    /// deadline is past and that the answer has arrived.
     pub(crate) async fn bound<T>(&self, work: impl Future<Output = T>) -> Result<T, Elapsed> {
         let result = timeout_at(self.at, work).await.map_err(|_| Elapsed)?;
         if Instant::now() > self.at { Err(Elapsed) } else { Ok(result) }
     }
 
-    /// Runs blocking `work` on a thread of its own until the deadline. After that nobody waits for the thread.
+    /// Runs blocking `work` on its own thread until the deadline. After that, it does not wait for the thread.
     pub(crate) async fn bound_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! What this machine can tell about a failure, once the probe has ended.
+//! After a failed probe, looks for its cause on this machine.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Durations as Go writes and reads them (`time.ParseDuration`): `300ms`, `1.5s`, `1m30s`.
+//! Parses and formats durations as Go does (`time.ParseDuration`): `300ms`, `1.5s`, `1m30s`.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration by the grammar of Go's `time.ParseDuration`, into nanoseconds.
+/// Parses a duration with the grammar of Go's `time.ParseDuration`, into nanoseconds.
 ///
 /// A duration is an optional sign and one or more decimal numbers, each with an optional fraction and a unit; a bare
-/// `0` needs no unit. What does not fit 63 bits of nanoseconds (about 292 years) is out of range.
+/// `0` needs no unit. More than 63 bits of nanoseconds (about 292 years) are out of range.
 ///
 /// # Errors
-/// Text that the grammar does not know, and overflow; the message does not repeat the text.
+/// The text does not match the grammar, or is out of range. The message does not repeat it.
 pub(crate) fn parse_duration(text: &str) -> Result<i64> {
     const LIMIT: u64 = 1 << 63;
     let out_of_range = || anyhow!("out of range (at most 2562047h)");
@@ -89,7 +89,7 @@ fn split_at_non_digit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// Writes a duration as Go does: `1m30s`, `1.5s`, `300ms`, `0s`.
+/// Formats a duration as Go does: `1m30s`, `1.5s`, `300ms`, `0s`.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (unit, length) = match nanos {
@@ -130,7 +130,7 @@ mod tests {
     const HOUR: i64 = 60 * MINUTE;
 
     #[test]
-    fn durations_that_go_reads() {
+    fn durations_of_go_are_parsed() {
         let table: &[(&str, i64)] = &[
             ("0", 0),
             ("5s", 5 * SECOND),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_that_go_refuses() {
+    fn invalid_durations_are_refused_with_a_cause() {
         let table = [
             "",
             "3",
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_go_writes_them() {
+    fn durations_are_formatted_as_in_go() {
         let table: &[(u64, &str)] = &[
             (0, "0s"),
             (1, "1ns"),

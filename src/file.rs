@@ -1,5 +1,4 @@
-//! Files that the user named, read under a deadline: any of them may be a pipe, or on a network file system that does not
-//! answer.
+//! Reads the user's files within a deadline: a file may be a pipe, or on a network file system that does not answer.
 
 use std::{
     fs,
@@ -14,7 +13,7 @@ use crate::{
     text::{excerpt, io_cause},
 };
 
-/// The largest file that is read, in bytes. No bundle of certificates comes near this; `/dev/zero` does.
+/// The largest file that is read, in bytes. Bundles of certificates are much smaller; `/dev/zero` is endless.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Names a flag and its file, for messages.
@@ -26,11 +25,11 @@ pub(crate) fn name(flag: &str, path: &Path) -> String {
 #[derive(Debug)]
 pub(crate) struct Reader {
     current: Arc<Mutex<String>>,
-    /// Whether the reader has a thread of its own and so may wait for pipes and devices.
+    /// Whether the reader has its own thread and so may wait for pipes and devices.
     may_block: bool,
 }
 
-/// Runs `work` with a reader, on a thread that nobody waits for after the deadline.
+/// Runs `work` with a reader on a thread. It does not wait for the thread after the deadline.
 ///
 /// # Errors
 /// Those of `work`, and `file-unreadable` for the file that took too long.
@@ -56,7 +55,7 @@ pub(crate) async fn read_by<T: Send + 'static>(
 }
 
 impl Reader {
-    /// Sets the name of what is read next by other means than this reader.
+    /// Sets the name of the next file, if `work` reads it without this reader.
     pub(crate) fn set_current(&self, what: String) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
@@ -73,7 +72,7 @@ impl Reader {
         let mut content = Vec::new();
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
-            // One byte more than the file has, so that its end is found without growing the buffer.
+            // One byte more than the file, so that reading to its end does not grow the buffer.
             Ok(metadata) if metadata.is_file() => {
                 content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default() + 1);
             }

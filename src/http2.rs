@@ -1,5 +1,5 @@
-//! The HTTP/2 connection, by hyper. It counts as connected when the server's SETTINGS arrive. What arrives instead tells what
-//! the server is.
+//! The HTTP/2 connection, by hyper. It counts as connected when the server's SETTINGS arrive. Other bytes show which
+//! protocol the server speaks.
 
 mod errors;
 mod first_bytes;
@@ -28,19 +28,19 @@ use crate::{
     trace::Trace,
 };
 
-/// How many bytes a server may send of one answer before we ask for more. It is HTTP/2's default; an answer has some ten.
+/// The window of a stream, in bytes: the default of HTTP/2. An answer has about ten bytes.
 const WINDOW: u32 = 65_535;
-/// The same for a watch. Updates that nobody reads fast enough wait in the server, not here.
+/// The same for a watch. If the output is slow, updates wait in the server and not here.
 const WATCH_WINDOW: u32 = 8192;
-/// What each service adds to the window of the connection, in bytes. h2 takes many small frames at once for an attack, and
-/// allows about one for 500 bytes of the window.
+/// What each service adds to the window of the connection, in bytes. h2 treats many small frames at once as an attack,
+/// and allows about one per 500 bytes of the window.
 const WINDOW_PER_SERVICE: u32 = 1024;
 /// The largest window of a connection, in bytes.
 const MAX_WINDOW: u32 = 4 << 20;
 /// The most that the response's headers may take, decoded, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check` keeps
-/// it from coming to that: servers treat clients that send only PINGs as abusive.
+/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check`
+/// usually prevents that: servers treat clients that send only PINGs as abusive.
 const PING_AFTER: Duration = Duration::from_secs(15);
 /// How long a server may take to answer a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,9 +79,9 @@ pub(crate) struct Connection {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) struct NotOpened {
-    /// What HTTP/2 knows of the cause.
+    /// The cause, as far as HTTP/2 shows it.
     pub(crate) failure: Failure,
-    /// How the stream ended, if it did. Whoever opened TLS below asks TLS what that means.
+    /// How the stream ended, if it did. The caller asks TLS what that means.
     pub(crate) end: Option<StreamEnd>,
     /// Whether the server closed the stream before it sent anything.
     pub(crate) closed_silently: bool,
@@ -101,7 +101,7 @@ impl Connection {
         deadline: Deadline,
         trace: &Trace,
     ) -> Result<Self, NotOpened> {
-        let begun = trace.begin(Phase::Http2);
+        let phase_start = trace.begin(Phase::Http2);
         let (stream, mut first_bytes) = PeerSniffer::for_http2(stream);
         let start = async {
             let mut builder = Builder::new(TokioExecutor::new());
@@ -127,7 +127,7 @@ impl Connection {
         };
         let started = deadline.bound(start).await;
         if let Ok((Some((requests, broken)), Opening::Settings)) = started {
-            trace.end(Phase::Http2, begun, || {
+            trace.end(Phase::Http2, phase_start, || {
                 format!("SETTINGS {}", first_bytes.received().settings()).trim_end().to_owned()
             });
             return Ok(Self { requests, first_bytes, broken });
@@ -146,28 +146,28 @@ impl Connection {
         self.first_bytes.received().end().cloned()
     }
 
-    /// A GOAWAY that arrived among the server's first frames, described for messages, and whether it left out our request.
+    /// A GOAWAY among the server's first frames, described for messages, and whether it excludes our request.
     pub(crate) fn goaway(&self) -> Option<(String, bool)> {
         let goaway = self.first_bytes.received().goaway()?;
         Some((describe(&goaway), goaway.last_stream == 0))
     }
 
-    /// Why the connection broke, if it did. A request that was still waiting knows only that it did.
+    /// Why the connection broke, if it did. The error of a pending request does not say why.
     pub(crate) fn broken(&self) -> Option<&Failure> {
         self.broken.get()
     }
 
-    /// Closes in good order: GOAWAY, TLS's `close_notify`, close. So the server's log stays clean.
+    /// Closes cleanly, so that the server logs no error: GOAWAY, TLS's `close_notify`, close.
     pub(crate) async fn close(self) {
         let Self { requests, mut first_bytes, .. } = self;
-        // hyper closes the connection when the last sender of requests is gone.
+        // hyper closes the connection when the last sender of requests is dropped.
         drop(requests);
-        // A server that does not read is not waited for.
+        // The time limit is for a server that does not read.
         let _ = timeout(CLOSE_TIMEOUT, first_bytes.gone()).await;
     }
 }
 
-/// Why there is no HTTP/2: by what arrived in place of SETTINGS, if anything did until the deadline that was `missed`.
+/// Explains why there is no HTTP/2, from what arrived instead of SETTINGS. `missed` is the deadline, if it expired.
 fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadline>) -> Failure {
     let failed = |kind, cause: &str| Failure::new(kind, format!("no HTTP/2 from {target}: {cause}"));
     let opening = received.opening();

@@ -1,4 +1,4 @@
-//! Several futures at once, in one task. They may borrow, which tasks of their own could not.
+//! Runs several futures at once in one task. Unlike spawned tasks, they may borrow.
 
 use std::{
     future::{Future, poll_fn},

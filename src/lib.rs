@@ -1,5 +1,5 @@
 //! The modules of `grpc_health_probe`, for its binary, its tests, benchmarks and fuzz targets. Nothing here is a stable
-//! interface. ARCHITECTURE.md shows the rooms and the way of a probe through them.
+//! interface. ARCHITECTURE.md shows how a probe passes through them.
 
 #[doc(hidden)]
 pub mod cli;

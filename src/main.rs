@@ -1,5 +1,5 @@
 //! `grpc_health_probe` asks a gRPC server whether it is healthy (`grpc.health.v1.Health/Check`), and says why when it is not.
-//! ARCHITECTURE.md shows the way of a probe through the rooms of this program.
+//! ARCHITECTURE.md shows how a probe passes through the modules of this program.
 #![forbid(unsafe_code)]
 
 use std::{env, mem, process::ExitCode, rc::Rc};
@@ -23,7 +23,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// How many sockets can have events at once. There are rarely more than two.
 const EVENTS: usize = 16;
 
-/// Understands the arguments, probes, reports, and returns the exit code.
+/// Parses the arguments, probes, reports, and returns the exit code.
 pub(crate) fn main() -> ExitCode {
     let start = Instant::now();
     let options = match cli::parse(env::args_os().skip(1)) {

@@ -40,7 +40,7 @@ pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) 
     }
 }
 
-/// Each endpoint that the target stands for, as a target of its own.
+/// The endpoints of the target, each as a separate target.
 ///
 /// # Errors
 /// Those of the phase resolve.

@@ -1,4 +1,4 @@
-//! What a probe can come to: failures by kind and phase, verdicts, and the one table of exit codes.
+//! The outcome of a probe: failures by kind and phase, verdicts, and the table of exit codes.
 
 #[cfg(test)]
 mod documentation;
@@ -33,7 +33,7 @@ pub(crate) enum ExitCodes {
 }
 
 impl ExitCodes {
-    /// The exit code for what a probe came to.
+    /// The exit code for the health of a probe.
     pub(crate) fn code(self, health: Health) -> u8 {
         match (self, health) {
             (_, Health::Healthy) => 0,
@@ -46,7 +46,7 @@ impl ExitCodes {
     }
 }
 
-/// One or more of something. What is healthy is made of verdicts, so there must be one.
+/// A list with at least one element. An empty list of verdicts must not count as healthy.
 #[derive(Debug, Clone)]
 pub struct NonEmpty<T> {
     all: Vec<T>,
@@ -85,14 +85,14 @@ impl<T> DerefMut for NonEmpty<T> {
     }
 }
 
-/// What the probe of one peer came to.
+/// The result of the probe of one peer.
 #[derive(Debug)]
 pub struct ProbeResult {
-    /// The address of the peer, where each address of a name is probed.
+    /// The address of the peer, if each address of a name is probed.
     pub(crate) address: Option<String>,
-    /// A verdict for each service, or what kept the probe from asking.
+    /// A verdict for each service, or the failure that prevented the requests.
     pub(crate) verdicts: Result<NonEmpty<Verdict>, Failure>,
-    /// Absent where the probe did not begin.
+    /// Absent if the probe did not begin.
     pub(crate) record: Option<Record>,
     /// How long the probe took.
     pub(crate) took: Duration,
@@ -105,14 +105,14 @@ impl ProbeResult {
         Self::failed(failure, None, Duration::ZERO)
     }
 
-    /// A probe that could not begin because the system gives no means to wait for a server.
+    /// A probe that could not begin because the system refuses a runtime.
     #[must_use]
     pub fn without_runtime(error: &io::Error) -> Self {
         let message = format!("this system gives no means to wait for a server: {}", io_cause(error));
         Self::not_begun(Failure::new(Kind::ConnectFailed, message))
     }
 
-    /// A probe that asked nothing.
+    /// A probe that sent no request.
     pub(crate) fn failed(failure: Failure, record: Option<Record>, took: Duration) -> Self {
         Self { address: None, verdicts: Err(failure), record, took }
     }
@@ -144,7 +144,7 @@ impl ProbeResult {
     }
 }
 
-/// What all peers came to together.
+/// The health of all peers together.
 pub(crate) fn health_of(results: &NonEmpty<ProbeResult>) -> Health {
     results.health(ProbeResult::health)
 }

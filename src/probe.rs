@@ -1,4 +1,4 @@
-//! The probe: once, again until healthy, of each address, or as a watch; to its end or to a signal.
+//! Runs the probe in one of its modes (once, until healthy, every address, watch) until it ends or a signal arrives.
 
 mod each_address;
 mod once;
@@ -23,7 +23,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How long a signal leaves for GOAWAY and TLS's `close_notify`.
+/// How long to wait after a signal for GOAWAY and TLS's `close_notify` to be sent.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// How a run ended.
@@ -35,7 +35,7 @@ pub enum Ended {
     Reported(Health),
 }
 
-/// Runs the plan to its end or to a signal. Its time-outs begin with `start`.
+/// Runs the plan to its end or to a signal. Its timeouts begin at `start`.
 pub async fn run(
     plan: &Plan,
     start: Instant,
@@ -70,7 +70,7 @@ pub async fn run(
             Err(reason) => reason,
         },
         signal = signals.next() => {
-            // The connection is dropped by now, and hyper closes it in good order.
+            // The connection is dropped by now. hyper closes it cleanly.
             sleep(CLOSE_TIMEOUT).await;
             format!("stopped by {signal}")
         }

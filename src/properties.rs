@@ -1,5 +1,5 @@
-//! What must hold whatever the program is given. The fuzz targets (`fuzz/`) run these checks on bytes that libFuzzer finds, the
-//! tests below on random bytes.
+//! Properties that must hold for every input. The fuzz targets (`fuzz/`) check them with inputs from libFuzzer, the tests below
+//! with random input.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -23,8 +23,8 @@ use crate::{
     trace::Trace,
 };
 
-/// Arguments, one on each line, are understood or refused as usage; a duration that is understood is written so that
-/// it is understood again.
+/// Arguments, one per line, are accepted or refused as a usage error. A duration that is parsed and formatted parses to the
+/// same value again.
 pub fn arguments(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(nanos) = parse_duration(&text)
@@ -35,7 +35,7 @@ pub fn arguments(bytes: &[u8]) {
     }
     let failure = match cli::parse(text.lines().map(OsString::from)) {
         Ok(Request::Print(_)) => return,
-        Ok(Request::Probe(options)) => match understand(&options) {
+        Ok(Request::Probe(options)) => match plan_and_describe(&options) {
             Ok(()) => return,
             Err(failure) => failure,
         },
@@ -46,13 +46,13 @@ pub fn arguments(bytes: &[u8]) {
     assert!(!shown.contains(char::is_control) && shown.len() < 1100);
 }
 
-fn understand(options: &Options) -> Result<(), Failure> {
+fn plan_and_describe(options: &Options) -> Result<(), Failure> {
     config::style(options)?;
     let _ = config::describe(&config::plan(options)?);
     Ok(())
 }
 
-/// A target is understood or refused. If it is understood, its authority can be sent and its server name is not empty.
+/// A target is accepted or refused. If it is accepted, its authority is valid and its server name is not empty.
 pub fn target(bytes: &[u8]) {
     if let Ok(target) = Target::parse(&String::from_utf8_lossy(bytes)) {
         assert!(target.authority.parse::<http::uri::Authority>().is_ok(), "{target:?}");
@@ -60,13 +60,13 @@ pub fn target(bytes: &[u8]) {
     }
 }
 
-/// A PEM file is read or refused, each in the words of its kind.
+/// A PEM file is parsed, or refused with the kind that belongs to certificates or keys.
 pub fn pem(bytes: &[u8]) {
     let file = PemFile::of(bytes);
     match file.certificates() {
         Ok((certificates, broken)) => {
             assert!(!certificates.is_empty());
-            // The quick way to a few of many finds those that the thorough way finds.
+            // The quick search for a few certificates finds the same ones as the full parser.
             let found = file.certificates_where(|_| true);
             let mut usable =
                 certificates.iter().filter(|certificate| webpki::anchor_from_trusted_cert(certificate).is_ok());
@@ -82,35 +82,35 @@ pub fn pem(bytes: &[u8]) {
     }
 }
 
-/// A message that claims to come from a name server is read without a panic, and believed only if it is an answer;
-/// `/etc/hosts` and `/etc/resolv.conf` are read whatever they hold.
+/// A DNS message is parsed without a panic, and accepted only if it answers the query. `/etc/hosts` and `/etc/resolv.conf` are
+/// parsed whatever they contain.
 #[cfg(unix)]
 pub fn dns(bytes: &[u8]) {
     crate::resolver::read_anything(bytes);
 }
 
-/// A plain check.
+/// The argument for a plain `Check`.
 const CHECK: &str = "-watch=false";
 
-/// Whatever a server sends, the probe ends within its deadlines, and is healthy only if the bytes can be a whole answer.
+/// Whatever a server sends, the probe ends within its deadlines, and is healthy only if the bytes can be a complete answer.
 pub fn answer(bytes: &[u8]) {
     for asks in [CHECK, "-list"] {
         if is_healthy(bytes, asks) {
             assert!(can_be_healthy(bytes), "healthy by {bytes:02x?}");
         }
     }
-    // The first status of a watch comes before the end of the answer.
+    // A watch may be healthy before the answer is complete.
     is_healthy(bytes, "-watch");
 }
 
-/// Probes a server that sends these bytes, in memory, on a clock that does not wait.
+/// Probes a server in memory that sends these bytes, with tokio's paused clock.
 fn is_healthy(bytes: &[u8], asks: &str) -> bool {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime can be made").block_on(async {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
         let bytes = bytes.to_vec();
         tokio::spawn(async move {
-            // The answer waits for the preface and for the request, as a server's would.
+            // As a server does, waits for the preface and for the request.
             let mut received = vec![0; 24];
             let _ = theirs.read_exact(&mut received).await;
             let settings = bytes.get(..first_frame(&bytes)).unwrap_or(&bytes);
@@ -164,7 +164,7 @@ fn is_healthy(bytes: &[u8], asks: &str) -> bool {
     })
 }
 
-/// How long the first frame is.
+/// The length of the first frame.
 fn first_frame(bytes: &[u8]) -> usize {
     match bytes {
         [a, b, c, ..] => 9 + u32::from_be_bytes([0, *a, *b, *c]) as usize,
@@ -172,8 +172,8 @@ fn first_frame(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether these bytes are frames that begin with SETTINGS and have, on stream 1, headers, data, and headers that end
-/// it, in this order: what every whole answer has.
+/// Whether these bytes have the frames of every complete answer: SETTINGS first, then on stream 1 HEADERS, DATA, and HEADERS
+/// with `END_STREAM`.
 fn can_be_healthy(bytes: &[u8]) -> bool {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;

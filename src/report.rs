@@ -1,4 +1,4 @@
-//! The last step: what the user reads of a probe.
+//! The last step: reports the result of a probe.
 
 mod changes;
 mod json;
@@ -24,26 +24,26 @@ pub fn print(text: &str) {
     writer::write_or_lose(Stream::Out, text);
 }
 
-/// What a probe came to, with everything that is reported of it.
+/// The result of a probe, with everything that the report needs.
 #[derive(Debug)]
 pub struct Report<'a> {
     /// The address as the user gave it.
     pub address: Option<&'a str>,
-    /// What was to be asked, if that was clear.
+    /// What the probe should ask, if the options were valid.
     pub question: Option<&'a Question>,
-    /// What came of it, for each peer.
+    /// The result for each peer.
     pub results: NonEmpty<ProbeResult>,
 }
 
 impl Report<'_> {
-    /// Writes the report after its progress: whether all is healthy, for the exit code.
+    /// Writes the report after the progress. Returns the health of all results, for the exit code.
     pub fn print(&self, style: Style, progress: Option<&Progress>) -> Health {
         let written = progress.map_or(0, Progress::finish);
         if self.is_list() {
-            // The user asked for all of it. Where it is cut nevertheless, the worst came first.
+            // The user asked for all of it. If it is cut anyway, the worst results come first.
             if style.json { self.json(style, Detail::All) } else { self.table() }.write_all(written);
         } else if style.json {
-            // Every object is worth the same. Where they are too many, each is brief.
+            // All objects are equally important. If there are too many, each is brief.
             let lines = self.json(style, Detail::All);
             let lines = if lines.fits(written) { lines } else { self.json(style, Detail::Brief) };
             lines.write(written);
@@ -80,7 +80,7 @@ impl Report<'_> {
         lines
     }
 
-    /// A table of services, the worst first, and what went wrong where there is no list.
+    /// A table of services, the worst first, and the failures of addresses without a list.
     fn table(&self) -> Lines {
         let mut lines = Lines::default();
         let has_addresses = self.results.iter().any(|result| result.address.is_some());
@@ -118,7 +118,7 @@ impl Report<'_> {
         })
     }
 
-    /// An object for each service, also where nothing could be asked.
+    /// An object for each service, also if no request was sent.
     fn json(&self, style: Style, detail: Detail) -> Lines {
         let mut lines = Lines::default();
         if self.is_list() {
@@ -154,7 +154,7 @@ impl Report<'_> {
     }
 }
 
-/// The place of a verdict in a list: 2 comes first.
+/// The rank of a verdict in a list, highest first.
 fn rank_in_list(verdict: &Verdict) -> u8 {
     match verdict.failure().map(|failure| failure.kind) {
         Some(Kind::NotServing) => 2,
@@ -163,7 +163,7 @@ fn rank_in_list(verdict: &Verdict) -> u8 {
     }
 }
 
-/// What stands before and after a message to say which of several results it is about.
+/// The text before and after a message that says which of several results it belongs to.
 #[derive(Clone)]
 struct Frame {
     before: String,
@@ -171,7 +171,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The address and the time it took, where there are several addresses.
+    /// The address and the duration, if there are several addresses.
     fn of_address(result: &ProbeResult) -> Self {
         match &result.address {
             None => Self { before: String::new(), after: String::new() },

@@ -85,20 +85,20 @@ pub(crate) async fn lookup(name: &str, port: u16, deadline: Deadline) -> Result<
     Err(Unresolved { cause, findings })
 }
 
-/// Whether the name is in the domain `localhost`, whose names are loopback without any question (RFC 6761, section 6.3).
+/// Whether the name is in the domain `localhost`, whose names are always loopback (RFC 6761, section 6.3).
 #[cfg(unix)]
 fn is_loopback(name: &str) -> bool {
     let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next();
     last.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
 
-/// Moves the address family to the end that this machine has no route for (RFC 6724, section 6, rule 1).
+/// Moves addresses to the end if this machine has no route for their family (RFC 6724, section 6, rule 1).
 #[cfg(unix)]
 fn put_unroutable_last(addresses: &mut [SocketAddr]) {
     let has_route = |is_ipv4: bool| {
         addresses.iter().find(|address| address.is_ipv4() == is_ipv4).map(|address| {
             let any: IpAddr = if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            // To connect a datagram socket only looks up the route. Nothing is sent.
+            // Connecting a datagram socket looks up the route and sends nothing.
             UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
         })
     };
@@ -109,7 +109,7 @@ fn put_unroutable_last(addresses: &mut [SocketAddr]) {
     }
 }
 
-/// Reads any bytes as a DNS message and as each of the files.
+/// Parses any bytes as a DNS message and as each of the files, for tests with random input.
 #[cfg(all(any(test, fuzzing), unix))]
 pub(crate) fn read_anything(bytes: &[u8]) {
     message::read_anything(bytes);

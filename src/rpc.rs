@@ -29,7 +29,7 @@ use crate::{
     trace::Trace,
 };
 
-/// What messages call each RPC.
+/// The name of each RPC in messages.
 const CHECK: &str = "health check of";
 const LIST: &str = "listing the services of";
 const WATCH: &str = "watching";
@@ -46,13 +46,13 @@ pub enum Question {
 }
 
 impl Question {
-    /// Whether its answers have no end.
+    /// Whether its answers are an endless stream.
     #[must_use]
     pub fn is_endless(&self) -> bool {
         matches!(self, Self::Watch(_))
     }
 
-    /// The services that are asked about by name.
+    /// The services in the question.
     pub(crate) fn services(&self) -> &[String] {
         match self {
             Self::Check(services) => services,
@@ -61,7 +61,7 @@ impl Question {
         }
     }
 
-    /// The requests that the question takes.
+    /// The requests for the question.
     pub(crate) fn requests(&self) -> Vec<Ask<'_>> {
         match self {
             Self::List => vec![Ask::List],
@@ -79,7 +79,7 @@ pub(crate) enum Ask<'a> {
     List,
 }
 
-/// Services and the statuses that the server answered with, or why it did not answer.
+/// Services with the statuses that the server answered, or why it did not answer.
 pub(crate) type Answer = Result<Vec<(String, i32)>, Failure>;
 
 /// The updates of a `Watch`.
@@ -111,9 +111,9 @@ pub(crate) struct Caller<'a> {
 impl Caller<'_> {
     /// Sends all requests at once. The answers are in their order.
     pub(crate) async fn ask(&self, requests: &[Ask<'_>], deadline: Deadline, trace: &Trace) -> Vec<Answer> {
-        let begun = trace.begin(Phase::Rpc);
+        let started = trace.begin(Phase::Rpc);
         let answers = join_all(requests.iter().map(|request| self.answer(*request, deadline)).collect()).await;
-        trace.end(Phase::Rpc, begun, || {
+        trace.end(Phase::Rpc, started, || {
             let texts = answers.iter().flat_map(|answer| match answer {
                 Ok(statuses) => statuses.iter().map(|(_, status)| status_name(*status)).collect(),
                 Err(failure) => vec![failure.kind.name().to_owned()],
@@ -156,13 +156,13 @@ impl Caller<'_> {
         }
     }
 
-    /// Begins to watch a service: its first status, and the stream of those that follow.
+    /// Begins to watch a service. Returns its first status and the stream of later ones.
     ///
     /// # Errors
     /// Those of the phase rpc, until the first status arrives.
     pub(crate) async fn watch(&self, service: &str, deadline: Deadline) -> Result<(i32, Updates), Failure> {
         let mut client = self.client(Expected::Stream(MAX_MESSAGE));
-        // Without `grpc-timeout`: the server would end the stream then.
+        // Without `grpc-timeout`, with which the server would end the stream.
         let request = self.request(HealthCheckRequest { service: service.to_owned() }, None);
         let begin = async {
             let mut updates = client.watch(request).await?.into_inner();
@@ -182,14 +182,14 @@ impl Caller<'_> {
     /// Waits for the next status of a watch.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The watch failed.
     pub(crate) async fn next(&self, updates: &mut Updates) -> Result<i32, Failure> {
         match updates.message().await {
             Ok(Some(update)) => Ok(update.status),
             Ok(None) => Err(self.watch_ended()),
             Err(status) => {
                 let failure = self.failure(WATCH, &status, None);
-                // What would refuse a new request only ends one that was answered.
+                // A GOAWAY that would refuse a new request only ends an answered one.
                 let goaway = self.connection.goaway().map(|(goaway, _)| goaway);
                 match goaway.or_else(|| (failure.retry == Retry::OnNewConnection).then(|| "GOAWAY".to_owned())) {
                     Some(goaway) if failure.kind == Kind::StreamBroken => {
@@ -203,12 +203,12 @@ impl Caller<'_> {
         }
     }
 
-    /// The server ended a watch, which health-checking.md says is endless.
+    /// The failure when the server ends a watch, which should be endless (health-checking.md).
     fn watch_ended(&self) -> Failure {
         Failure::new(Kind::StreamBroken, format!("{WATCH} {} failed: the server ended it", self.target))
     }
 
-    /// Tells a server without the method from one without the health service, which does not have `Check` either.
+    /// Distinguishes a server without this method from one without the health service, which has no `Check` either.
     async fn hint_at_method(&self, method: &str, failure: Failure, deadline: Deadline) -> Failure {
         if failure.kind != Kind::Unimplemented {
             return failure;
@@ -240,7 +240,7 @@ impl Caller<'_> {
             .expect("all three parts are there")
     }
 
-    /// A request with the metadata, and with `grpc-timeout` where the server should know the deadline.
+    /// A request with the metadata, and with `grpc-timeout` if the server should know the deadline.
     fn request<T>(&self, message: T, deadline: Option<Deadline>) -> Request<T> {
         let mut request = message.into_request();
         *request.metadata_mut() = self.metadata.to_map();
@@ -250,7 +250,7 @@ impl Caller<'_> {
         request
     }
 
-    /// The RPC time-out as the user gave it, or what `-timeout` leaves of it.
+    /// The RPC timeout that the user gave, or what `-timeout` leaves of it.
     fn grpc_timeout(&self, deadline: Deadline) -> Duration {
         let rpc_timeout = self.settings.rpc_timeout;
         if deadline.is_from(rpc_timeout) { rpc_timeout } else { deadline.remaining() }
@@ -261,20 +261,20 @@ impl Caller<'_> {
         Failure::new(Kind::RpcTimeout, format!("{message}: connected, no answer"))
     }
 
-    /// The failure behind a tonic status. The guard reports whatever the server did; what remains is a message that tonic
-    /// could not decode.
+    /// The failure behind a tonic status. The guard reports all failures of the server. The only other one is a message
+    /// that tonic could not decode.
     fn failure(&self, what: &str, status: &Status, deadline: Option<Deadline>) -> Failure {
         let mut failure = guarded_failure(status).cloned().unwrap_or_else(|| {
             Failure::new(Kind::MalformedResponse, format!("the response is malformed: {}", status.message()))
         });
-        // The server keeps the same deadline (`grpc-timeout`), and may be a moment ahead.
+        // The server has the same deadline (`grpc-timeout`), and may reach it slightly earlier.
         if let Some(deadline) = deadline
             && failure.grpc_code == Some(Code::DeadlineExceeded)
             && deadline.is_half_over()
         {
             return self.timed_out(what, deadline);
         }
-        // The end of the connection tells more than that it ended during the request.
+        // The cause of the connection's end says more than that it ended during the request.
         if (failure.kind, failure.retry) == (Kind::StreamBroken, Retry::Never)
             && let Some(broken) = self.connection.broken()
         {
@@ -298,7 +298,7 @@ pub(crate) fn guarded_failure(status: &Status) -> Option<&Failure> {
     status.source().and_then(|source| source.downcast_ref())
 }
 
-/// Adds what to do where the server does not know the service.
+/// Adds a hint if the server does not know the service.
 fn hint_at_service(service: &str, failure: Failure) -> Failure {
     if failure.kind != Kind::ServiceUnknown || service.is_empty() {
         return failure;

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the probe in good order. As process 1 of a container, the probe would otherwise ignore them.
+//! SIGTERM and SIGINT end the probe cleanly. As process 1 of a container, it would ignore them without a handler.
 
 use std::{
     sync::{

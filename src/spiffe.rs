@@ -17,8 +17,8 @@ use crate::{
     trace::Trace,
 };
 
-/// Fetches our identity and the trust domains' bundles, and makes a TLS client of them. `expected` is the server's SPIFFE ID, or
-/// its trust domain; `server_name` is only sent. `keeps_trying` says whether to wait for an agent that may be about to start.
+/// Fetches our SVID and the trust bundles, and builds a TLS client. `expected` is the server's SPIFFE ID or its trust domain.
+/// `server_name` is sent, but not verified. `keeps_trying` says whether to retry while the agent may be about to start.
 ///
 /// # Errors
 /// Those of the phase spiffe.

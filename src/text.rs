@@ -1,8 +1,8 @@
-//! Text for people: foreign text is escaped and cut before it is shown, and names have one form.
+//! Text for people: escapes and shortens foreign text, and gives names one form.
 
 use std::{fmt::Write as _, io};
 
-/// The most that a message repeats of one thing, such as an argument, so that the cause after it is still read.
+/// How much of a foreign text, such as an argument, a message repeats, in bytes, so that the cause after it is still read.
 const MAX_EXCERPT: usize = 200;
 /// The longest message of a result, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 1200;
@@ -36,7 +36,7 @@ pub(crate) fn printable(text: &str, most: usize) -> String {
     out
 }
 
-/// C0, DEL and C1; marks that change the direction of text or are not seen; separators of lines.
+/// C0, DEL and C1; invisible marks and marks that change the direction of text; line separators.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -58,7 +58,7 @@ pub(crate) fn snake_case(camel_case: &str) -> String {
     out
 }
 
-/// Words an I/O error as part of a message: lower case, without its number.
+/// Describes an I/O error as part of a message: lower case, without its number.
 pub(crate) fn io_cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);

@@ -1,4 +1,4 @@
-//! TLS by rustls: the handshake, and what it needs. What its failures mean is in `tls/failure.rs`.
+//! TLS with rustls: prepares and does the handshake. `tls/failure.rs` explains its failures.
 
 mod certificate;
 mod client_certificate;
@@ -38,12 +38,12 @@ use crate::{
     trace::Trace,
 };
 
-/// A certificate that is valid for less than this many seconds, 14 days, is pointed out.
+/// The trace marks certificates that expire in less than this many seconds (14 days).
 const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
 
-/// Everything that handshakes need, loaded once.
+/// The trust anchors and the identity for handshakes, loaded once.
 #[derive(Debug)]
 pub(crate) struct Client {
     provider: Arc<CryptoProvider>,
@@ -51,15 +51,15 @@ pub(crate) struct Client {
     /// The client certificate and its key.
     identity: Option<Arc<CertifiedKey>>,
     server_name: ServerName<'static>,
-    /// The flag that asks for TLS, for hints.
+    /// The flag that enables TLS, for hints.
     flag: &'static str,
 }
 
-/// What a handshake leaves to explain what the server does next.
+/// What the handshake showed, to explain a later end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handshake {
-    /// Whether the server asked for a client certificate and may still refuse it, or its absence: under TLS 1.3 it judges
-    /// after the handshake has ended for us.
+    /// Whether the server requested a client certificate and may still reject it, or its absence: in TLS 1.3 it does so
+    /// after our side of the handshake is complete.
     is_certificate_undecided: bool,
 }
 
@@ -80,7 +80,7 @@ impl Client {
         Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, flag: "-tls" })
     }
 
-    /// Trusts servers by a policy in place of names, and identifies itself by a key. `flag` asked for it.
+    /// Verifies servers by a policy instead of their names, and presents the certificate of `identity`. `flag` enables it.
     pub(crate) fn with_policy(
         policy: Arc<dyn PeerPolicy>,
         identity: CertifiedKey,
@@ -92,7 +92,7 @@ impl Client {
         Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, flag }
     }
 
-    /// The flag that asks for TLS, for hints.
+    /// The flag that enables TLS, for hints.
     pub(crate) fn flag(&self) -> &'static str {
         self.flag
     }
@@ -100,7 +100,7 @@ impl Client {
     /// Does the handshake over `stream`, for HTTP/2. `target` is the address as the user gave it.
     ///
     /// # Errors
-    /// Those of the phase tls. Under TLS 1.3 the server's verdict on the client certificate comes later; see
+    /// Those of the phase tls. In TLS 1.3 the server may reject the client certificate later; see
     /// [`Client::late_failure`].
     pub(crate) async fn handshake(
         &self,
@@ -109,7 +109,7 @@ impl Client {
         deadline: Deadline,
         trace: &Trace,
     ) -> Result<(Stream, Handshake), Failure> {
-        let begun = trace.begin(Phase::Tls);
+        let started = trace.begin(Phase::Tls);
         let observed = Arc::new(Observed::default());
         let attempt = self.attempt(target, &observed);
         let config = client_config(
@@ -125,11 +125,11 @@ impl Client {
                 if connection.alpn_protocol() != Some(ALPN_HTTP2) {
                     return Err(attempt.no_http2("the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"));
                 }
-                // Under TLS 1.2 the server judges our certificate before it finishes the handshake.
+                // In TLS 1.2 the server checks our certificate before it finishes the handshake.
                 let is_judged = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
                 let requested = observed.is_certificate_requested();
                 let session = self.session(&stream);
-                trace.end(Phase::Tls, begun, || describe_session(&session));
+                trace.end(Phase::Tls, started, || describe_session(&session));
                 trace.set_session(session);
                 Ok((Box::new(stream), Handshake { is_certificate_undecided: requested && !is_judged }))
             }
@@ -138,9 +138,9 @@ impl Client {
         }
     }
 
-    /// The failure that the end of a stream means after the handshake: under TLS 1.3 the server refuses a client certificate,
-    /// or its absence, only then. `closed_silently` says that the server closed before it sent anything, as many do in place of
-    /// an alert.
+    /// The failure behind the end of a stream after the handshake: in TLS 1.3 the server rejects a client certificate, or its
+    /// absence, only then. `closed_silently` says that the server closed before it sent anything, as many do instead of
+    /// sending an alert.
     ///
     /// `None`: the stream ended for another reason.
     pub(crate) fn late_failure(
@@ -213,7 +213,7 @@ pub(crate) async fn answers_tls(stream: Stream, target: &Target, deadline: Deadl
     matches!(first_bytes.received().opening(), Opening::TlsRecord | Opening::TlsAlert(_))
 }
 
-/// ring, with the cipher suite first that costs both sides least: processors have instructions for SHA-256, not for SHA-384.
+/// ring, with the fastest cipher suite first: processors have instructions for SHA-256, not for SHA-384.
 fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| *suite != ring::cipher_suite::TLS13_AES_128_GCM_SHA256);
@@ -228,7 +228,7 @@ fn client_config(provider: &Arc<CryptoProvider>, verifier: Verifier, identity: C
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(identity));
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
-    // Each connection is new; there is none to resume.
+    // A probe never resumes a session.
     config.resumption = Resumption::disabled();
     config
 }

@@ -1,5 +1,5 @@
-//! The trace of a probe: the phase it is in, how long each phase took, who the peer is. Reports, `-v` and the message after
-//! a signal are made from it.
+//! The trace of a probe: its current phase, the duration of each phase, the peer. Reports, `-v` and the message after a signal
+//! use it.
 
 use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
@@ -7,25 +7,25 @@ use tokio::time::Instant;
 
 use crate::outcome::{Phase, Record, Session, Timings};
 
-/// One step of a probe, for whoever follows the trace.
+/// One step of a probe, for the follower of the trace.
 pub struct Step<'a> {
-    /// The address that it is about, where several are probed at once.
+    /// The address of the step, if several are probed at once.
     pub(crate) address: Option<&'a str>,
     pub(crate) phase: Phase,
     /// How long the phase took, if the step ends it.
     pub(crate) took: Option<Duration>,
-    /// What came of it.
+    /// The outcome of the step.
     pub(crate) text: &'a str,
 }
 
 /// Receives each step as it happens.
 pub type Follower = Rc<dyn Fn(&Step<'_>)>;
 
-/// Records the way of a probe, and hands each step to a follower, if there is one (`-v`).
+/// Records the steps of a probe, and passes each one to the follower, if there is one (`-v`).
 pub struct Trace {
     record: Rc<RefCell<Record>>,
     follower: Option<Follower>,
-    /// The address that the trace is about, where several are probed at once.
+    /// The address of the trace, if several are probed at once.
     address: Option<String>,
     /// The records of several addresses.
     branches: RefCell<Vec<Rc<RefCell<Record>>>>,
@@ -38,7 +38,7 @@ impl Trace {
         Self { record: Rc::new(RefCell::new(Record::new())), follower, address: None, branches: RefCell::default() }
     }
 
-    /// A trace that nobody follows, for a look aside that is not part of the probe.
+    /// A trace without a follower, for connections that are not part of the probe.
     #[must_use]
     pub fn unfollowed() -> Self {
         Self::new(None)
@@ -57,7 +57,7 @@ impl Trace {
         self.record.borrow_mut().is_over = true;
     }
 
-    /// The phase that the probe is in; of several addresses, the phase of the one that has come least far.
+    /// The current phase of the probe; of several addresses, the earliest.
     pub(crate) fn phase(&self) -> Phase {
         let branches = self.branches.borrow();
         let least_far =
@@ -75,7 +75,7 @@ impl Trace {
         *self.record.borrow_mut() = Record::new();
     }
 
-    /// Begins an attempt to connect, and forgets what the previous attempt recorded.
+    /// Begins an attempt to connect, and drops the record of the previous one.
     pub(crate) fn begin_attempt(&self) {
         self.branches.borrow_mut().clear();
         let spiffe = self.record.borrow().timings.spiffe;
@@ -88,9 +88,9 @@ impl Trace {
         Instant::now()
     }
 
-    /// Ends the phase that began at `begun`.
-    pub(crate) fn end(&self, phase: Phase, begun: Instant, text: impl FnOnce() -> String) {
-        let took = begun.elapsed();
+    /// Ends the phase that began at `started`.
+    pub(crate) fn end(&self, phase: Phase, started: Instant, text: impl FnOnce() -> String) {
+        let took = started.elapsed();
         let timings = &mut self.record.borrow_mut().timings;
         match phase {
             Phase::Spiffe => timings.spiffe = Some(took),
@@ -115,7 +115,7 @@ impl Trace {
         }
     }
 
-    /// Whether anybody follows the trace. What takes long to find out is worth it only then.
+    /// Whether the trace has a follower. Only then are expensive details worth collecting.
     pub(crate) fn is_followed(&self) -> bool {
         self.follower.is_some()
     }

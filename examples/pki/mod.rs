@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// The file that is written last: with it all are there.
+/// The file that is written last: if it exists, all do.
 pub const LAST: &str = "ca.pem";
 
-/// Writes a new CA (`ca.pem`), and from it a certificate for a server with these names and one for a client, with
-/// their keys (`server.pem`, `server.key`, `client.pem`, `client.key`). The server's expires after `valid_for`.
+/// Writes a new CA (`ca.pem`), and a server certificate for these names and a client certificate, with their keys
+/// (`server.pem`, `server.key`, `client.pem`, `client.key`). The server certificate expires after `valid_for`.
 pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> Result<()> {
     let mut ca = CertificateParams::new([])?;
     ca.distinguished_name.push(DnType::CommonName, "Example CA");
@@ -35,9 +35,9 @@ pub fn write(directory: &Path, server_names: &[String], valid_for: Duration) -> 
     Ok(())
 }
 
-/// Writes a private key for its owner alone.
+/// Writes a private key that only its owner can read.
 fn write_key(path: &Path, pem: &str) -> io::Result<()> {
-    // A file that is there keeps its mode, and may be open elsewhere.
+    // An existing file would keep its mode, and another process may have it open.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -11,18 +11,18 @@ use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 
-/// What a connection can be made of.
+/// A stream for a connection: TCP or a unix socket.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Serves a client until it leaves, over TLS if there is an acceptor.
+/// Serves a client until it disconnects, over TLS if there is an acceptor.
 pub async fn serve<S>(stream: impl Stream + 'static, tls: Option<TlsAcceptor>, service: S)
 where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    // A connection that fails is the client's to report.
+    // The client reports connections that fail.
     match tls {
         None => serve_http2(stream, service).await,
         Some(acceptor) => {

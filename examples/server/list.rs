@@ -17,8 +17,8 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckResponse;
 use tonic_prost::ProstCodec;
 
-/// As grpc-go has it: more services are not listed.
-const MOST: usize = 100;
+/// The limit of grpc-go. With more services, `List` fails.
+const MAX_SERVICES: usize = 100;
 
 /// The statuses of all services, by name.
 #[derive(Debug, Clone, Default)]
@@ -53,15 +53,15 @@ impl UnaryService<HealthListRequest> for Statuses {
 
     fn call(&mut self, _: Request<HealthListRequest>) -> Self::Future {
         let statuses = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        ready(if statuses.len() > MOST {
-            Err(Status::resource_exhausted(format!("server health list exceeds maximum capacity: {MOST}")))
+        ready(if statuses.len() > MAX_SERVICES {
+            Err(Status::resource_exhausted(format!("server health list exceeds maximum capacity: {MAX_SERVICES}")))
         } else {
             Ok(Response::new(HealthListResponse { statuses }))
         })
     }
 }
 
-/// The health service, and `List`.
+/// The health service with `List`.
 #[derive(Debug, Clone)]
 pub struct WithList<S> {
     pub health: S,

@@ -1,4 +1,4 @@
-//! A gRPC server with the health service: `health_server`, and what the demo runs its probes against.
+//! A gRPC server with the health service, for `health_server` and the demo.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -36,16 +36,16 @@ use list::{Statuses, WithList};
 mod connection;
 mod list;
 
-/// Serves as `arguments` say, until the process ends.
+/// Serves according to `arguments` until the process ends.
 #[tokio::main]
 pub async fn run(arguments: &ArgMatches) -> Result<()> {
-    // Without a handler of its own, the first process of a container would not end on these.
+    // These signals have no default action for process 1 of a container.
     for signal in [consts::SIGTERM, consts::SIGINT] {
         flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
     }
 
     let statuses = Shared::default();
-    // As tonic-health has it.
+    // As tonic-health does by default.
     statuses.set(&Entry { service: String::new(), status: ServingStatus::Serving }).await;
     for entry in arguments.get_many::<Entry>("service").into_iter().flatten() {
         statuses.set(entry).await;
@@ -142,27 +142,27 @@ impl FromStr for Entry {
     }
 }
 
-/// Sets the statuses that come on standard input. Its end changes nothing: a server in the background has none.
+/// Sets the statuses from standard input. The server keeps running when it ends: a server in the background has none.
 fn follow_stdin(runtime: &Handle, statuses: &Shared) {
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.parse::<Entry>() {
             Ok(entry) => {
                 runtime.block_on(statuses.set(&entry));
-                say(&line);
+                print_line(&line);
             }
             Err(error) => eprintln!("{error}"),
         }
     }
 }
 
-/// Does with each signal of a kind what the line would do on standard input.
+/// For each signal of this kind, does what `line` on standard input does.
 #[cfg(unix)]
 async fn follow_signal(kind: SignalKind, line: &str, statuses: Shared) -> Result<()> {
     let entry: Entry = line.parse()?;
     let mut signals = signal(kind)?;
     while signals.recv().await.is_some() {
         statuses.set(&entry).await;
-        say(line);
+        print_line(line);
     }
     Ok(())
 }
@@ -179,13 +179,13 @@ async fn listen(arguments: &ArgMatches, statuses: Shared) -> Result<()> {
     let accept_delay = milliseconds("accept-delay");
 
     let listener = Listener::bind(arguments).await?;
-    say(&format!("listening on {}", listener.address()?));
+    print_line(&format!("listening on {}", listener.address()?));
     loop {
         let accepted = listener.accept().await;
         pause(accept_delay).await;
         match accepted {
             Ok(stream) => drop(tokio::spawn(serve(stream, tls.clone(), service.clone()))),
-            // The client has left already, or file descriptors are short and may be freed.
+            // The client has disconnected already, or the process has too many open files and may close some.
             Err(error) => {
                 eprintln!("cannot accept a connection: {error}");
                 pause(Duration::from_millis(100)).await;
@@ -211,7 +211,7 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?))
     }
 
-    /// Where it listens, as the probe's `-addr` takes it.
+    /// The address that it listens on, in the form that `-addr` accepts.
     fn address(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
@@ -235,14 +235,14 @@ impl Listener {
 
 #[cfg(unix)]
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    // A server that was stopped leaves its socket behind.
+    // A stopped server leaves its socket behind.
     if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         fs::remove_file(path)?;
     }
     UnixListener::bind(path)
 }
 
-/// The TLS that the flags ask for, if they do.
+/// The TLS acceptor, if the flags enable TLS.
 fn tls(arguments: &ArgMatches) -> Result<Option<TlsAcceptor>> {
     let path = |id| arguments.get_one::<PathBuf>(id);
     let (Some(certificate), Some(key)) = (path("tls-cert"), path("tls-key")) else { return Ok(None) };
@@ -267,7 +267,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     certificates.with_context(|| format!("read {}", path.display()))
 }
 
-/// The health service, answering late.
+/// The health service with a delay before each answer.
 struct Delayed {
     service: HealthService,
     delay: Duration,
@@ -288,15 +288,15 @@ impl Health for Delayed {
     }
 }
 
-/// A timer of zero length would still take up to a millisecond.
+/// Sleeps. Even a zero timer would take up to a millisecond.
 async fn pause(length: Duration) {
     if !length.is_zero() {
         tokio::time::sleep(length).await;
     }
 }
 
-/// Prints a line at once. That nobody reads it must not stop the server, as `println!` would.
-fn say(line: &str) {
+/// Prints a line and flushes it. `println!` would stop the server when standard output is closed.
+fn print_line(line: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }

@@ -1,7 +1,7 @@
-//! Command lines that answer `--help`.
+//! Command lines with `--help`.
 //!
-//! clap can write a help text, with a feature that the probe leaves out to stay small. Cargo would turn that feature on
-//! for the probe too when it builds the tests, and they would test another program than the one that is released.
+//! clap can print a help text, but the probe leaves that feature out to stay small. If the examples enabled it, Cargo would
+//! also enable it for the probe when it builds the tests, and they would test another program than the released one.
 
 use std::{env, process};
 
@@ -26,7 +26,7 @@ fn help(command: &Command) -> String {
     help
 }
 
-/// A flag with its value, and its meaning.
+/// A flag with its value name, and its meaning.
 fn entry(flag: &Arg) -> (String, String) {
     let name = flag.get_long().unwrap_or_default();
     if !flag.get_action().takes_values() {

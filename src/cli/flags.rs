@@ -1,22 +1,22 @@
-//! Every flag in one table: its name, what it takes and sets, what it excludes and needs, and its help.
+//! The table of all flags: name, value, option that it sets, conflicts, requirements, help.
 
 use crate::config::{Given, Options};
 
 /// The variable of a flag is this and the flag's name in upper snake case.
 pub(super) const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
 
-/// A flag and everything that is known of it.
+/// A flag with its properties.
 pub(super) struct Flag {
     pub(super) name: &'static str,
     pub(super) takes: Takes,
     /// The flags that cannot be used together with it.
     pub(super) excludes: &'static [&'static str],
-    /// The flags without which it means nothing.
+    /// The flags that it needs.
     pub(super) needs: &'static [&'static str],
     pub(super) help: &'static str,
 }
 
-/// What a flag takes, and the option that it sets.
+/// The value of a flag, and the option that it sets.
 #[derive(Clone, Copy)]
 pub(super) enum Takes {
     /// Nothing: `-help`.
@@ -25,9 +25,9 @@ pub(super) enum Takes {
     Boolean,
     /// A boolean.
     Switch(fn(&mut Options) -> &mut Option<Given>),
-    /// One value, and what the help calls it: `FILE`, or all possible values, as in `text|json`.
+    /// One value, with its name in the help: `FILE`, or all possible values, as in `text|json`.
     One(&'static str, fn(&mut Options) -> &mut Option<Given>),
-    /// Any number of values, each with a flag of its own.
+    /// Any number of values: the flag is repeatable.
     Many(&'static str, fn(&mut Options) -> &mut Vec<Given>),
 }
 
@@ -46,7 +46,7 @@ impl Flag {
         Self { needs, ..self }
     }
 
-    /// The environment variable that stands for the flag, if one does.
+    /// The environment variable of the flag, if it has one.
     pub(super) fn variable(&self) -> Option<String> {
         match self.takes {
             Nothing | Boolean => None,
@@ -54,7 +54,7 @@ impl Flag {
         }
     }
 
-    /// What the help calls the value, if the flag takes one.
+    /// The name of the value in the help, if the flag takes one.
     pub(super) fn value_name(&self) -> Option<&'static str> {
         match self.takes {
             Nothing | Boolean | Switch(_) => None,

@@ -10,7 +10,7 @@ pub(super) const VERSION: &str =
 pub(super) const ABOUT: &str =
     "Asks a gRPC server whether it is healthy (grpc.health.v1.Health/Check), and says why when it is not.";
 
-/// The exit codes, under the flag that chooses among them.
+/// The exit codes, which the help shows under `-exit-codes`.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes (-exit-codes)                         docker  detailed
   every asked service is SERVING                      0         0
@@ -21,7 +21,7 @@ Exit codes (-exit-codes)                         docker  detailed
   no SVID from the Workload API                       1        20
 ";
 
-/// What holds for all flags.
+/// Notes that apply to all flags.
 pub(super) const NOTES: &str = "\
 Flags may also be written with two dashes. Booleans take a value after \"=\" only: -tls=false. A flag wins over its
 variable, and the variable of a repeatable flag has one value on each line.

@@ -1,5 +1,5 @@
-//! The man page and the completions, made from the table of flags. They are files of the repository; the test below compares
-//! them, or writes them.
+//! Generates the man page and the completions from the table of flags. They are files in the repository. The test below
+//! compares them with the table, or writes them.
 //!
 //! Neither `clap_mangen` nor `clap_complete` supports flags with one dash.
 
@@ -10,10 +10,10 @@ use super::{
     help::{ABOUT, EXIT_CODES, NOTES},
 };
 
-/// How to write the files again.
+/// The command that writes the files again.
 const UPDATE: &str = "UPDATE=1 cargo test --lib manual";
 
-/// What people do most, and how.
+/// The most common uses.
 const EXAMPLES: [(&str, &str); 6] = [
     ("Ask a server on this machine, for at most two seconds:", "grpc_health_probe -addr=:50051 -timeout=2s"),
     (
@@ -36,7 +36,7 @@ const EXAMPLES: [(&str, &str); 6] = [
     ),
 ];
 
-/// What comes after a flag.
+/// What completes the value of a flag.
 enum Value {
     Nothing,
     File,
@@ -59,7 +59,7 @@ impl Value {
 fn man_page() -> String {
     let name = "grpc_health_probe";
     let mut page = Roff::new();
-    // Without a date: it would be wrong soon.
+    // Without a date, which would soon be wrong.
     page.control("TH", [&name.to_uppercase(), "1", "\"\"", concat!("grpc_health_probe ", env!("CARGO_PKG_VERSION"))]);
     page.control("SH", ["NAME"]);
     page.text([roman(format!("{name} - ask a gRPC server whether it is healthy"))]);
@@ -165,7 +165,7 @@ fn zsh() -> String {
         };
         text += &format!("    '{repeatable}-{name}{value}' \\\n");
     }
-    // Without a message: zsh would show it for flags, too.
+    // Without a message, which zsh would also show for flags.
     text + "    '::HOST\\:PORT:()'\n"
 }
 
@@ -193,7 +193,7 @@ mod tests {
     use super::{EXAMPLES, UPDATE, all, bash, fish, man_page, zsh};
 
     #[test]
-    fn the_files_match_the_flags() {
+    fn man_page_and_completions_match_the_flags() {
         for (path, text) in [
             ("docs/man/grpc_health_probe.1", man_page()),
             ("completions/grpc_health_probe.bash", bash()),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_use_known_flags() {
+    fn examples_use_known_flags() {
         for word in EXAMPLES.iter().flat_map(|(_, line)| line.split_whitespace()) {
             let Some(flag) = word.strip_prefix('-').and_then(|flag| flag.split('=').next()) else { continue };
             assert!(all().any(|known| known.name == flag), "{word}");

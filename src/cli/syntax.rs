@@ -1,4 +1,4 @@
-//! Go's flag syntax, in which the command lines of the Go tool are written, rewritten to the syntax that clap reads.
+//! Rewrites Go's flag syntax, which the Go tool uses, to the syntax of clap.
 
 use std::iter::Peekable;
 
@@ -9,7 +9,7 @@ use crate::text::excerpt;
 
 /// Rewrites Go's flag syntax to `--name` or `--name=value`, which clap reads.
 ///
-/// In Go `-x` and `--x` are the same flag, the word after a flag that takes a value is its value whatever it looks like, and
+/// In Go `-x` and `--x` are the same flag, the word after a flag that takes a value is always its value, and
 /// a boolean takes its value after `=` only. `command` says which flags exist and which of them take a value. Unknown flags
 /// are left for clap to refuse, because clap can name the nearest flag.
 ///
@@ -44,7 +44,7 @@ pub(crate) fn normalise(
     (normalised, None)
 }
 
-/// Writes one flag as clap reads it, and takes the next word if that is the flag's value.
+/// Rewrites one flag for clap. Consumes the next word if that is the flag's value.
 fn join_value(flag: &str, command: &Command, words: &mut Peekable<impl Iterator<Item = String>>) -> Result<String> {
     let Some(known) = command.get_arguments().find(|known| known.get_long() == Some(flag)) else {
         return Ok(format!("--{flag}"));

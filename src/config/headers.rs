@@ -10,7 +10,7 @@ use crate::{
     rpc::{Key, Metadata, MetadataFile},
 };
 
-/// The most headers of each flag. A request with more is an accident, and the table of headers has its limits.
+/// The maximum number of headers per flag. More are a mistake, and `HeaderMap` has a limit.
 const MAX_HEADERS: usize = 1000;
 
 /// Reads `name: value` headers.
@@ -42,7 +42,7 @@ pub(super) fn files(headers: &[Given]) -> Result<Vec<MetadataFile>, Failure> {
     split(headers)?.into_iter().map(file).collect()
 }
 
-/// Splits headers into names and what follows them, without those that gRPC sets itself.
+/// Splits headers into names and the text after the colon, without those that gRPC sets itself.
 fn split(headers: &[Given]) -> Result<Vec<(&Given, Key, &str)>, Failure> {
     if headers.len() > MAX_HEADERS {
         return Err(Failure::new(Kind::Usage, format!("more than {MAX_HEADERS} of {}", headers[0].name)));

@@ -1,4 +1,4 @@
-//! What the user said, one field for each flag, from the command line and the environment.
+//! The user's options, one field for each flag, from the command line and the environment.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Given {
     pub(crate) text: String,
-    /// What to call it in messages: `-addr`, or the variable that it came from.
+    /// Its name in messages: the flag, such as `-addr`, or the variable.
     pub(crate) name: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Debug for Given {
     }
 }
 
-/// Everything that the user said. A switch is present if it is set; an empty value counts as not given.
+/// All options that the user gave. A switch is present if it is set. An empty value counts as not given.
 #[derive(Debug, Default)]
 pub struct Options {
     pub(crate) addr: Option<Given>,

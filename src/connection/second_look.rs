@@ -1,5 +1,5 @@
-//! A second look at a server that closed the connection without a word, as many do when TLS meets plaintext: whether that is
-//! the cause shows on another connection that begins the other way.
+//! After a server closed the connection without an answer, checks on a second connection whether it speaks TLS instead of
+//! plaintext, or the reverse.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How long to wait for the server to show what it speaks.
+/// How long to wait until the server shows which protocol it speaks.
 const LIMIT: Duration = Duration::from_millis(200);
 
 /// Names the cause of `failure` if the server speaks TLS where plaintext was tried, or plaintext where TLS was.

@@ -1,5 +1,5 @@
-//! The first bytes that a peer sends. They tell whether its HTTP/2 SETTINGS arrived, and otherwise what the peer speaks
-//! instead.
+//! Records the first bytes from a peer. They show whether HTTP/2 SETTINGS arrived, and otherwise which protocol the peer
+//! speaks.
 
 use std::{
     fmt, io,
@@ -19,7 +19,7 @@ const MAX_HEAD: usize = 512;
 const FRAME_HEADER: usize = 9;
 /// The largest frame, in bytes, before SETTINGS allow more (RFC 9113, section 4.2).
 const MAX_FRAME: usize = 16_384;
-/// How many bytes of a foreign protocol are enough to recognise it.
+/// How many bytes are enough to recognise another protocol.
 const RECOGNISABLE: usize = 64;
 
 /// What the peer has sent so far.
@@ -27,7 +27,7 @@ const RECOGNISABLE: usize = 64;
 pub(crate) struct Received {
     /// The first bytes.
     head: Vec<u8>,
-    /// How many bytes came in all.
+    /// The number of bytes received.
     total: usize,
     /// How the stream ended, if it did.
     end: Option<StreamEnd>,
@@ -38,14 +38,14 @@ pub(crate) struct Received {
 pub(crate) enum StreamEnd {
     /// The peer closed it.
     Closed,
-    /// It broke. TLS puts the server's alert into the error.
+    /// It failed. Under TLS, the error contains the server's alert.
     Broken(Arc<io::Error>),
 }
 
 /// A GOAWAY frame (RFC 9113, section 6.8).
 #[derive(Debug)]
 pub(crate) struct GoAway {
-    /// The last stream that the server has processed, or will process.
+    /// The last stream that the server processes.
     pub(crate) last_stream: u32,
     pub(crate) code: u32,
     pub(crate) text: String,
@@ -55,9 +55,9 @@ pub(crate) struct GoAway {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     Nothing,
-    /// A whole HTTP/2 SETTINGS frame: the peer is an HTTP/2 server.
+    /// A complete HTTP/2 SETTINGS frame: the peer is an HTTP/2 server.
     Settings,
-    /// The beginning of something that could become SETTINGS.
+    /// The beginning of a possible SETTINGS frame: its bytes so far.
     PartOfSettings(usize),
     /// Another HTTP/2 frame, which must not come first (RFC 9113, section 3.4).
     Frame(&'static str),
@@ -67,7 +67,7 @@ pub(crate) enum Opening {
     TlsRecord,
     /// An HTTP/1 response: its status line.
     Http1(String),
-    /// An HTTP/1 response that asks for HTTPS, as TLS servers send it to plaintext clients.
+    /// An HTTP/1 response that requires HTTPS, as TLS servers send to plaintext clients.
     Http1ForTls(String),
     /// A line of text, such as the greeting of another protocol.
     Text(String),
@@ -80,7 +80,7 @@ impl Received {
         self.end.as_ref()
     }
 
-    /// The parameters of a SETTINGS frame that came first, as far as its bytes are kept.
+    /// The parameters of the first frame, if it is SETTINGS, as far as its bytes are kept.
     pub(crate) fn settings(&self) -> String {
         const NAMES: [&str; 6] = [
             "header_table_size",
@@ -128,7 +128,7 @@ impl Received {
         match head {
             [] => Opening::Nothing,
             [21, 3, _, _, _, _, description, ..] => Opening::TlsAlert(*description),
-            // An HTTP/2 frame that began like this would be longer than any may be.
+            // As an HTTP/2 frame, this would exceed the maximum length.
             [20..=23] | [20..=23, 3, ..] => Opening::TlsRecord,
             _ if head.starts_with(b"HTTP/") => {
                 let asks_for_https = head.windows(6).any(|window| window == b"HTTPS ");
@@ -172,7 +172,7 @@ impl Received {
         let is_acknowledgement = *kind == SETTINGS && *flags & 1 != 0;
         if *kind != SETTINGS || is_acknowledgement {
             let name = if is_acknowledgement { "SETTINGS acknowledgement" } else { name };
-            // Only a whole header can be distinguished from random bytes.
+            // A shorter header could be random bytes.
             return (stream.len() >= 4).then_some(Opening::Frame(name));
         }
         let on_connection = stream.iter().take(4).all(|byte| *byte == 0);
@@ -183,12 +183,12 @@ impl Received {
         })
     }
 
-    /// Whether this is not HTTP/2, and more bytes would show better what it is.
+    /// Whether this is not HTTP/2, and more bytes could show which protocol it is.
     fn is_foreign_and_open(&self) -> bool {
         !self.is_conclusive() && !matches!(self.opening(), Opening::Nothing | Opening::PartOfSettings(_))
     }
 
-    /// Whether more bytes would show nothing more.
+    /// Whether more bytes would not change the result.
     fn is_conclusive(&self) -> bool {
         self.end.is_some()
             || match self.opening() {
@@ -224,7 +224,7 @@ impl fmt::Display for Opening {
     }
 }
 
-/// The protocol that greets with such a line.
+/// The protocol in which a server sends such a line first.
 fn protocol_of(line: &str) -> Option<&'static str> {
     let openings = [
         ("SSH-", "SSH"),
@@ -254,7 +254,7 @@ fn hexadecimal(head: &[u8]) -> String {
 pub(crate) struct PeerSniffer<S> {
     stream: S,
     received: watch::Sender<Received>,
-    /// Whether to hold back bytes that are not HTTP/2 until it is known what they are. h2 would hang up at the first one.
+    /// Whether to hold back bytes that are not HTTP/2 until the protocol is recognised. h2 would close at the first byte.
     holds_foreign: bool,
 }
 
@@ -264,7 +264,7 @@ impl<S> PeerSniffer<S> {
         (Self { stream, received, holds_foreign: false }, FirstBytes(first_bytes))
     }
 
-    /// The same for a reader of HTTP/2: bytes of another protocol are held back until they are recognised.
+    /// The same for an HTTP/2 connection: it holds back bytes of another protocol until that is recognised.
     pub(crate) fn for_http2(stream: S) -> (Self, FirstBytes) {
         let (sniffer, first_bytes) = Self::new(stream);
         (Self { holds_foreign: true, ..sniffer }, first_bytes)
@@ -284,14 +284,14 @@ impl<S> PeerSniffer<S> {
 pub(crate) struct FirstBytes(watch::Receiver<Received>);
 
 impl FirstBytes {
-    /// Waits until the peer can be recognised, or the stream is gone.
+    /// Waits until the protocol is recognised or the stream is dropped.
     pub(crate) async fn opening(&mut self) -> Opening {
-        // An error means that the stream is gone. What it received is still here.
+        // An error means that the stream was dropped. Its bytes are still available.
         let _ = self.0.wait_for(Received::is_conclusive).await;
         self.received().opening()
     }
 
-    /// Waits until the stream is gone.
+    /// Waits until the stream is dropped.
     pub(crate) async fn gone(&mut self) {
         while self.0.changed().await.is_ok() {}
     }
@@ -328,8 +328,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerSniffer<S> {
     }
 }
 
-/// A peer that refuses us sends its reason and closes. The reason can still be read when writing fails already. So a failed
-/// write is not reported: whoever writes here also reads, and gets the reason or the end of the stream.
+/// A peer that rejects the connection sends its reason and closes. The reason is still readable after writes begin to fail.
+/// So this reports no write errors: the writer also reads, and gets the reason or the end of the stream.
 impl<S: AsyncWrite + Unpin> AsyncWrite for PeerSniffer<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));

@@ -1,5 +1,5 @@
-//! Fewer and larger writes. h2 flushes each frame as soon as it has it, and over loopback each write costs more than the rest
-//! of the request. This collects the writes of one turn of the event loop.
+//! Combines small writes. h2 flushes every frame at once, and over loopback each write costs more than the rest of the request.
+//! This collects the writes of one turn of the event loop.
 
 use std::{
     future::Future,
@@ -13,20 +13,20 @@ use tokio::{
     task::yield_now,
 };
 
-/// More than a request has without long metadata; what does not fit goes out at once.
+/// The size of the buffer, in bytes: more than a request without long metadata. What does not fit is written at once.
 const ROOM: usize = 1024;
 
-/// A stream whose flush first lets everybody else have their turn, as they may have more to write.
+/// A stream whose flush first lets other tasks run, as they may have more to write.
 pub(crate) struct WriteCoalescer<S> {
     stream: BufWriter<S>,
     turn: Turn,
 }
 
-/// Everybody else's turn, before a flush.
+/// Lets other tasks run before a flush.
 enum Turn {
     ToCome,
     Running(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// They have had it, also where the flush then takes long.
+    /// The other tasks have run. This stays set while a flush is pending.
     Over,
 }
 
@@ -65,7 +65,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     }
 }
 
-/// Two: for those who wait for what has just come, and for those whom they wake.
+/// Yields twice: for tasks that wait for data that has just arrived, and for tasks that these wake.
 async fn turns() {
     yield_now().await;
     yield_now().await;
@@ -79,7 +79,7 @@ mod tests {
 
     /// A peer that reads slowly makes a flush take several turns.
     #[tokio::test(flavor = "current_thread")]
-    async fn a_flush_that_takes_long() {
+    async fn pending_flush_is_completed() {
         for written in [1, 100, ROOM, 10 * ROOM] {
             let (ours, mut theirs) = duplex(16);
             let mut coalescer = WriteCoalescer::new(ours);

@@ -1,4 +1,4 @@
-//! The phase resolve: from a name to the addresses to try, or a failure that says what each name server did.
+//! The phase resolve: turns a name into the addresses to try, or into a failure that says what each name server did.
 
 use std::net::SocketAddr;
 
@@ -23,12 +23,12 @@ pub(super) async fn resolve(
     deadline: Deadline,
     trace: &Trace,
 ) -> Result<Vec<SocketAddr>, Failure> {
-    let begun = trace.begin(Phase::Resolve);
-    // Boxed, so that the probe of an address stays small.
+    let started = trace.begin(Phase::Resolve);
+    // Boxed, to keep the future of a probe without a lookup small.
     match Box::pin(resolver::lookup(name, port, deadline)).await {
         Ok(Lookup { addresses, findings }) => {
             let addresses = interleave(addresses);
-            trace.end(Phase::Resolve, begun, || {
+            trace.end(Phase::Resolve, started, || {
                 let source = if findings.source == Source::HostsFile { ", from /etc/hosts" } else { "" };
                 format!("{name} is {}{source}", list(&addresses))
             });
@@ -41,7 +41,7 @@ pub(super) async fn resolve(
     }
 }
 
-/// Traces each question to each name server, where the failure alone does not show what happened.
+/// Traces each question to each name server, if the failure alone does not show what happened.
 fn trace_questions(unresolved: &Unresolved, trace: &Trace) {
     if !matches!(unresolved.cause, Cause::NoUsableAnswer | Cause::TimedOut) || !trace.is_followed() {
         return;
@@ -56,7 +56,7 @@ fn trace_questions(unresolved: &Unresolved, trace: &Trace) {
     }
 }
 
-/// Turns what the resolver found into a failure.
+/// Turns the findings of the resolver into a failure.
 fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
     let Unresolved { cause, findings } = unresolved;
     let servers = resolver::summary(&findings.exchanges);

@@ -1,4 +1,4 @@
-//! The addresses of this machine, and a look for a server that listens on another one of them.
+//! Finds the addresses of this machine, and a server that listens on another of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -11,7 +11,7 @@ use crate::{deadline::Deadline, resolver};
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Finds another address of this machine that accepts connections on the endpoint's port, if the endpoint is on this
-/// machine: a server may listen on one interface or in one address family only. In a container no other tool can tell.
+/// machine: a server may listen on one interface or address family only. In a container, no other tool can show that.
 pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline) -> Option<SocketAddr> {
     let Endpoint::Tcp(host, port) = endpoint else { return None };
     let dialled = match host {
@@ -34,12 +34,12 @@ pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline)
     None
 }
 
-/// Whether an address is this machine's. Connecting a datagram socket sends nothing; it only looks up the route.
+/// Whether an address is this machine's. Connecting a datagram socket looks up the route and sends nothing.
 pub(super) fn is_own(address: IpAddr) -> bool {
     own_address_towards(address) == Some(address)
 }
 
-/// Loopback, and the addresses that this machine uses towards others.
+/// Loopback, and the addresses from which this machine sends to others.
 fn own_addresses() -> Vec<IpAddr> {
     // Addresses from the networks reserved for documentation (RFC 5737, RFC 3849).
     let others = [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];

@@ -1,4 +1,4 @@
-//! Targets: gRPC's syntax for addresses (grpc/doc/naming.md, and what the Go tool accepts), and the endpoint each stands for.
+//! Parses targets (gRPC's address syntax in grpc/doc/naming.md, and what the Go tool accepts) into endpoints.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -12,10 +12,10 @@ use crate::text::excerpt;
 /// The longest path of a unix socket, in bytes (`sun_path` without its terminator).
 const MAX_SOCKET_PATH: usize = 107;
 const NO_SPACES: &str = "an address has no spaces or control characters";
-/// The port of `dns:` targets that name none.
+/// The port of `dns:` targets without a port.
 const DNS_DEFAULT_PORT: u16 = 443;
 
-/// What to dial, and what to call it.
+/// What to dial, and its name in messages and requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// The address as the user gave it, for messages.
@@ -48,23 +48,22 @@ pub(crate) enum Host {
 }
 
 impl Target {
-    /// Reads a target.
+    /// Parses a target.
     ///
     /// # Errors
-    /// Text that can never be dialled, with what to write instead where that is clear. The message does not repeat the
-    /// whole text.
+    /// The text is not a valid target. The message suggests a correction where possible, and does not repeat the whole text.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let (endpoint, authority) = parse(text)?;
         Ok(Self { address: text.to_owned(), endpoint, authority })
     }
 
-    /// One endpoint of several that this target stands for. The authority stays that of the whole.
+    /// One of the endpoints of this target, with the authority of the target.
     pub(crate) fn at(&self, address: &str, endpoint: Endpoint) -> Self {
         Self { address: address.to_owned(), endpoint, authority: self.authority.clone() }
     }
 
-    /// The name that the server's certificate must be valid for when the user gives no other. It is also the SNI, unless
-    /// it is an address.
+    /// The name that the server's certificate must be valid for, unless the user gives another. Unless it is an IP address,
+    /// it is also the SNI.
     pub(crate) fn server_name(&self) -> String {
         match &self.endpoint {
             Endpoint::Tcp(Host::Ip(address), _) => address.to_string(),
@@ -120,7 +119,7 @@ fn host_of_url(rest: &str) -> String {
     }
 }
 
-/// Strips the `///` of `scheme:///endpoint`. An authority between the slashes would name a resolver.
+/// Strips the `//` and `/` of `scheme:///endpoint`. An authority between them would be a DNS server, which is not supported.
 fn without_authority<'t>(rest: &'t str, scheme: &str) -> Result<&'t str> {
     let Some(after) = rest.strip_prefix("//") else { return Ok(rest) };
     after
@@ -179,7 +178,7 @@ fn without_zone(text: &str) -> String {
 
 fn parse_port(text: &str) -> Result<u16> {
     ensure!(!text.is_empty(), "the port is missing after \":\"");
-    // The two names that need no /etc/services.
+    // The probe does not read /etc/services, but accepts these two names.
     match text {
         "http" => return Ok(80),
         "https" => return Ok(443),
@@ -232,7 +231,7 @@ fn unix(path: &str) -> Result<Parsed> {
         None => path,
     };
     ensure!(cfg!(unix), "unix sockets are not supported on this system");
-    // Go's way to write a name in the abstract namespace.
+    // In Go, `@` marks a name in the abstract namespace.
     if let Some(name) = path.strip_prefix('@') {
         return unix_abstract(name);
     }

@@ -12,7 +12,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How long an attempt runs alone before the next address is tried beside it (RFC 8305, section 5).
+/// How long an attempt runs alone before the next address is tried in parallel (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers. A refusal starts the next attempt at once, silence after
@@ -26,7 +26,7 @@ pub(super) async fn race(
     deadline: Deadline,
     trace: &Trace,
 ) -> Result<Stream, Failure> {
-    let begun = trace.begin(Phase::Connect);
+    let started = trace.begin(Phase::Connect);
     let mut attempts = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     let mut untried = addresses.iter().copied();
@@ -57,10 +57,10 @@ pub(super) async fn race(
     };
     match deadline.bound(run).await {
         Ok(Some((address, stream))) => {
-            // Small frames are sent at once. A socket that refuses the option is only slower.
+            // Sends small frames at once. Without the option, the connection is only slower.
             let _ = stream.set_nodelay(true);
             trace.set_peer(address.to_string());
-            trace.end(Phase::Connect, begun, || address.to_string());
+            trace.end(Phase::Connect, started, || address.to_string());
             Ok(Box::new(stream))
         }
         Ok(None) => Err(all_failed(target, failed)),
@@ -71,8 +71,8 @@ pub(super) async fn race(
     }
 }
 
-/// The failure when every address failed: its kind is that of the most telling cause, and each address is named where they
-/// differ.
+/// The failure when every address failed. Its kind is that of the most specific cause. If the causes differ, it names each
+/// address.
 fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure {
     let most_telling_first = [
         Kind::ClosedEarly,
@@ -85,7 +85,7 @@ fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
     let has = |kind: &Kind| failed.iter().any(|(_, error)| kind_of(error) == *kind);
     let kind = most_telling_first.into_iter().find(has).unwrap_or(Kind::ConnectFailed);
     if kind != Kind::Unreachable {
-        // On a host without IPv6, or without IPv4, the addresses of that family tell nothing.
+        // On a host without IPv6, or without IPv4, the failures of that family are irrelevant.
         failed.retain(|(_, error)| kind_of(error) != Kind::Unreachable);
     }
     let causes: Vec<String> = failed.iter().map(|(_, error)| io_cause(error)).collect();
@@ -102,7 +102,7 @@ fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
     };
     let failure = |cause: &str| Failure::new(kind, format!("cannot connect to {target}: {cause}"));
     match kind {
-        // The server, or a proxy before it, accepted the connection and broke it before we could look.
+        // The server, or a proxy in front of it, accepted the connection and reset it at once.
         Kind::ClosedEarly => failure(&format!("the connection broke: {cause}")).retry(Retry::WhileConnecting),
         Kind::ConnectionRefused => {
             let hint = if failed.iter().all(|(address, _)| address.ip().is_loopback()) {

@@ -26,11 +26,11 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// Those of the phase connect.
 pub(super) async fn connect(target: &str, path: PathBuf, deadline: Deadline, trace: &Trace) -> Result<Stream, Failure> {
-    let begun = trace.begin(Phase::Connect);
+    let started = trace.begin(Phase::Connect);
     match deadline.bound(connect_with_room(&path)).await {
         Ok(Ok(stream)) => {
             trace.set_peer(target.to_owned());
-            trace.end(Phase::Connect, begun, || target.to_owned());
+            trace.end(Phase::Connect, started, || target.to_owned());
             Ok(Box::new(stream))
         }
         Ok(Err(error)) => Err(failure(target, &path, &error)),
@@ -41,7 +41,7 @@ pub(super) async fn connect(target: &str, path: PathBuf, deadline: Deadline, tra
     }
 }
 
-/// Connects as soon as the server's queue has room. A socket that does not block gives no event for that.
+/// Connects as soon as the server's queue has room. A non-blocking socket gives no event for that.
 async fn connect_with_room(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {

@@ -1,8 +1,8 @@
-//! `docs/failures.md`, made from the table of kinds. It is a file of the repository; the test below compares it, or writes it.
+//! Generates `docs/failures.md` from the table of kinds. The test below compares the file with the table, or writes it.
 
 use super::kind::{Kind, Phase};
 
-/// How to write the file again.
+/// The command that writes the file again.
 const UPDATE: &str = "UPDATE=1 cargo test --lib documentation";
 
 const INTRODUCTION: &str = "\
@@ -51,7 +51,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_of_failures_matches_the_kinds() {
+fn failures_page_matches_the_kinds() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(file, page()).expect("the directory is there");

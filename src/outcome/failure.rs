@@ -20,13 +20,13 @@ pub(crate) enum Retry {
 /// Why a probe did not end healthy.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The stable name, which also tells the phase.
+    /// The stable name, which also determines the phase.
     pub(crate) kind: Kind,
     /// What was done, on what, and the cause, in one line.
     pub(crate) message: String,
-    /// One thing to do about it, where that is sure to help.
+    /// What to do about it, if that is certain to help.
     pub(crate) hint: Option<String>,
-    /// The status code of the RPC, where the server sent one or HTTP stands for one.
+    /// The status code of the RPC, if the server sent one or its HTTP status maps to one.
     pub(crate) grpc_code: Option<Code>,
     /// Whether another attempt may help.
     pub(crate) retry: Retry,
@@ -56,7 +56,7 @@ impl Failure {
         self
     }
 
-    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not there yet.
+    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not up yet.
     pub(crate) fn is_transient(&self) -> bool {
         self.kind.is_transient() || self.grpc_code == Some(Code::Unavailable)
     }

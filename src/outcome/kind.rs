@@ -51,7 +51,7 @@ impl Phase {
     }
 }
 
-/// Makes [`Kind`] and everything that is known of each kind from one table.
+/// Generates [`Kind`] and the properties of each kind from one table.
 ///
 /// Each entry has the variant, the stable name (part of the interface: JSON), `Transient` or `Final`, an example of the
 /// message, and what to do about it.
@@ -88,7 +88,7 @@ macro_rules! kinds {
 /// Whether a failure may end by itself.
 #[derive(PartialEq, Eq)]
 enum Duration {
-    /// A server that starts or recovers may end it: it has not come that far yet, or says itself that it is not ready.
+    /// It may end when the server has started or recovered.
     Transient,
     /// Another attempt fails the same way.
     Final,

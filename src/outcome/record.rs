@@ -1,4 +1,4 @@
-//! What a probe recorded on its way: the phase it is in, how long each phase took, who the peer is, what TLS agreed on.
+//! The record of a probe: its current phase, the duration of each phase, the peer, the parameters of TLS.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ pub(crate) struct Timings {
     pub(crate) rpc: Option<Duration>,
 }
 
-/// What the TLS handshake agreed on.
+/// The parameters that the TLS handshake negotiated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Session {
     /// The protocol version, such as `TLSv1.3`.
     pub(crate) version: String,
     /// The cipher suite by its name in the IANA registry.
     pub(crate) cipher: String,
-    /// The name that was verified and sent; absent where the server is known by its SPIFFE ID.
+    /// The name that was verified and sent; absent if the server is verified by its SPIFFE ID.
     pub(crate) server_name: Option<String>,
-    /// The server's SPIFFE ID, where it is known by that.
+    /// The server's SPIFFE ID, if it is verified by that.
     pub(crate) spiffe_id: Option<String>,
     /// The server's own certificate.
     pub(crate) certificate: Option<CertificateDer<'static>>,

@@ -1,4 +1,4 @@
-//! The verdict on one service, and the only place that says healthy.
+//! The verdict on one service. This is the only file that decides what is healthy.
 
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -27,7 +27,7 @@ impl Health {
     }
 }
 
-/// What the check of one service came to.
+/// The result of the check of one service.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     service: String,
@@ -38,14 +38,14 @@ pub(crate) struct Verdict {
 enum Judgement {
     /// A complete answer with the status SERVING.
     Healthy,
-    /// A complete answer with another status: its name in the protocol, or its number where it has none.
+    /// A complete answer with another status: its name in the protocol, or its number if it has none.
     Unhealthy { status: String, failure: Failure },
     /// No complete answer.
     Unanswered(Failure),
 }
 
 impl Verdict {
-    /// Judges the answer about a service: a status, or why there is none. This is the only place that says healthy.
+    /// Judges the answer about a service: a status, or why there is none. This is the only place that decides what is healthy.
     pub(crate) fn new(service: String, answer: Result<i32, Failure>) -> Self {
         let judgement = match answer {
             Ok(status) => match ServingStatus::try_from(status) {
@@ -60,7 +60,7 @@ impl Verdict {
         Self { service, judgement }
     }
 
-    /// The service that was asked about; empty for the server as a whole.
+    /// The service in the request; empty for the server as a whole.
     pub(crate) fn service(&self) -> &str {
         &self.service
     }

@@ -1,4 +1,4 @@
-//! `-all-addresses`: HTTP/2 stays with one server of those behind a name. This asks each of them.
+//! `-all-addresses`: probes every address of the target. One HTTP/2 connection would reach only one of its servers.
 
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -14,7 +14,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How many servers are asked at once.
+/// How many servers are probed at once.
 pub(super) const AT_ONCE: usize = 32;
 
 /// Probes the target: one of its addresses, or each.
@@ -31,7 +31,7 @@ pub(super) async fn probe_addresses(
     }
 }
 
-/// Probes each address that the target has. The time to connect is for all of them together, as whoever set it expects.
+/// Probes every address of the target. The connect timeout bounds all of them together, as users expect.
 async fn probe_each(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> NonEmpty<ProbeResult> {
     let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(overall);
     trace.begin_probe();
@@ -51,14 +51,14 @@ async fn probe_each(plan: &Plan, start: Instant, overall: Option<Deadline>, trac
         let (trace, turns, prepared) = (trace.branch(&target.address), &turns, &prepared);
         async move {
             let turn = deadline.bound(turns.acquire()).await;
-            let begun = Instant::now();
+            let started = Instant::now();
             let verdicts = match turn {
                 Ok(_turn) => ask(plan, target, prepared, deadline, overall, &trace).await,
                 Err(_) => Err(untried(target, deadline)),
             };
             trace.end_attempt();
             let address = Some(target.address.clone());
-            ProbeResult { address, verdicts, record: Some(trace.record()), took: begun.elapsed() }
+            ProbeResult { address, verdicts, record: Some(trace.record()), took: started.elapsed() }
         }
     });
     NonEmpty::new(join_all(probes.collect()).await).expect("a target that resolves has an address")

@@ -1,4 +1,4 @@
-//! The way of one probe: prepare, connect, ask, judge.
+//! The steps of one probe: prepare, connect, send the request, judge the answer.
 
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
     trace::Trace,
 };
 
-/// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
+/// Probes once. `overall` is another bound besides its own timeouts, which begin at `start`.
 pub(super) async fn probe(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> ProbeResult {
     let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(overall);
     trace.begin_probe();
@@ -66,10 +66,10 @@ impl Prepared {
     }
 }
 
-/// Connects by `deadline` and asks: a verdict for each service, in their order.
+/// Connects by `deadline` and sends the requests. Returns a verdict for each service, in order.
 ///
 /// # Errors
-/// What kept the probe from asking at all, or from learning which services there are.
+/// The probe could not send a request, or could not list the services.
 pub(super) async fn ask(
     plan: &Plan,
     target: &Target,
@@ -105,7 +105,7 @@ pub(super) async fn ask(
 /// The verdicts on the answers to these requests.
 ///
 /// # Errors
-/// Why the services could not be listed.
+/// The services could not be listed.
 fn judge(requests: &[Ask<'_>], answers: impl Iterator<Item = Answer>) -> Result<NonEmpty<Verdict>, Failure> {
     let mut verdicts = Vec::new();
     for (request, answer) in requests.iter().zip(answers) {

@@ -1,4 +1,4 @@
-//! What to probe and how: everything that a probe needs to know of the user's options.
+//! The plan of a probe: what to probe and how, from the user's options.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::{
 pub struct Plan {
     pub(crate) target: Target,
     pub(crate) question: Question,
-    /// Whether to probe each address that the target has, not just one of them.
+    /// Whether to probe every address of the target, not just one.
     pub(crate) all_addresses: bool,
     pub(crate) rpc: rpc::Settings,
-    /// The metadata that the user wants sent, and the user agent.
+    /// The user's metadata and user agent.
     pub(crate) metadata: Metadata,
     /// More metadata, each value in a file.
     pub(crate) metadata_files: Vec<MetadataFile>,
@@ -38,7 +38,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct Tls {
     pub(crate) credentials: Credentials,
-    /// The name to send, and to verify where certificates are verified by name.
+    /// The name to send, and to verify if certificates are verified by name.
     pub(crate) server_name: ServerName<'static>,
 }
 

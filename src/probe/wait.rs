@@ -1,4 +1,4 @@
-//! `-wait`: probe after probe, each on a new connection, until one is healthy, the time is over, or waiting cannot help.
+//! `-wait`: repeats the probe, each time on a new connection, until it is healthy, the time is over, or the failure is final.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between probes.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Probes until the server, or each of its addresses, is healthy, and returns the last results. `overall` bounds it besides
-/// `wait`, which begins with `start`.
+/// Probes until the server, or each of its addresses, is healthy, and returns the last results. `overall` is another
+/// bound besides `wait`, which begins at `start`.
 pub(super) async fn probe_until_healthy(
     plan: &Plan,
     wait: Duration,
@@ -46,7 +46,7 @@ pub(super) async fn probe_until_healthy(
             return results;
         }
         if is_over {
-            // A probe that the deadline cut off tells less than the previous one.
+            // A probe that the deadline cut off says less than the previous one.
             let mut results = last.unwrap_or(results);
             let s = if attempts == 1 { "" } else { "s" };
             append(&mut results, &format!(" ({attempts} attempt{s} in {})", deadline.limit()), |_| true);
@@ -58,7 +58,7 @@ pub(super) async fn probe_until_healthy(
     }
 }
 
-/// Adds to the messages of such failures. What the server itself answered stays to the letter.
+/// Adds to the messages of failures. Answers of the server stay unchanged.
 fn append(results: &mut NonEmpty<ProbeResult>, text: &str, is_such: impl Fn(&Failure) -> bool) {
     let failures = results.iter_mut().flat_map(ProbeResult::failures_mut);
     for failure in failures.filter(|failure| failure.kind.phase() != Phase::Health && is_such(failure)) {

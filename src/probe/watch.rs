@@ -1,5 +1,5 @@
-//! `-watch`: `Health/Watch` of one server, or of each address, until stopped. A lost connection is opened again, with pauses, as
-//! health-checking.md says.
+//! `-watch`: `Health/Watch` of one server, or of each address, until stopped. It reopens a lost connection after a
+//! pause (health-checking.md).
 
 use std::{cell::RefCell, convert::Infallible, future::pending, mem, time::Duration};
 
@@ -25,14 +25,14 @@ use crate::{
     trace::Trace,
 };
 
-/// How often to send a `Check` while the server has no news. A server that is stuck is noticed by its silence.
+/// How often to send a `Check` while nothing changes, so that a stuck server is noticed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often to look whether anybody still reads the output.
+/// How often to check that the output is still open.
 const READER_INTERVAL: Duration = Duration::from_secs(1);
-/// Why a watch stops when nobody reads its output.
+/// Why a watch stops when its output is closed.
 const OUTPUT_CLOSED: &str = "stopped: output was closed";
 
-/// A watch, and what it knows of its servers.
+/// A watch with the state of its servers.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     plan: &'a Plan,
@@ -41,14 +41,14 @@ pub(super) struct Watch<'a> {
     trace: &'a Trace,
     overall: Option<Deadline>,
     servers: RefCell<Vec<Server>>,
-    /// Notified when there is nothing to watch, or nobody reads the output.
+    /// Notified when there is nothing left to watch, or the output is closed.
     over: Notify,
 }
 
-/// What is known of a server.
+/// The state of a server.
 #[derive(Debug)]
 struct Server {
-    /// Its address, where several are watched.
+    /// Its address, if several are watched.
     address: Option<String>,
     /// The last verdict.
     last: Option<Verdict>,
@@ -57,14 +57,14 @@ struct Server {
 
 /// How to reach a server.
 struct Route<'a> {
-    /// The server's place in [`Watch::servers`].
+    /// The server's index in [`Watch::servers`].
     index: usize,
     target: Target,
-    /// The watch's trace, or one of its own, where several servers are watched.
+    /// The watch's trace, or a separate one if several servers are watched.
     trace: &'a Trace,
 }
 
-/// There is nothing to watch, or nobody reads the output.
+/// There is nothing left to watch, or the output is closed.
 struct Over;
 
 impl From<NotWritten> for Over {
@@ -84,13 +84,13 @@ impl<'a> Watch<'a> {
         Self { plan, service, changes, trace, overall, servers: RefCell::default(), over: Notify::new() }
     }
 
-    /// Watches until no server has ever answered and none is left that might: the results to report.
+    /// Watches all servers. It returns results only if every server failed before its first answer.
     ///
     /// # Errors
-    /// Why it stopped earlier: nobody reads the output, or `-timeout` is over.
+    /// Why it stopped earlier: the output is closed, or `-timeout` has expired.
     pub(super) async fn run(&self, start: Instant) -> Result<NonEmpty<ProbeResult>, String> {
         let ended = tokio::select! {
-            // What the last moment brings is cut off, and means nothing.
+            // A failure at the last moment comes from the deadline and means nothing.
             biased;
             stopped = self.time_is_over() => return Err(stopped),
             ended = self.follow_all(start) => ended,
@@ -114,8 +114,7 @@ impl<'a> Watch<'a> {
         Ok(NonEmpty::new(results).expect("it ends by itself only when every server has failed"))
     }
 
-    /// Waits for the end of `-timeout`, and returns what to say then. Before the first answer each step has it as its own
-    /// deadline.
+    /// Waits until `-timeout` expires, and returns the message. Before the first answer, `-timeout` bounds each step instead.
     async fn time_is_over(&self) -> String {
         let Some(overall) = self.overall else { return pending().await };
         overall.passed().await;
@@ -125,7 +124,7 @@ impl<'a> Watch<'a> {
         format!("stopped after {}", overall.limit())
     }
 
-    /// Waits until nobody reads the output. Where nothing changes, no write would show that.
+    /// Waits until the output is closed. Without changes, no write would show that.
     async fn reader_is_gone(&self) {
         while !self.has_answered() || has_reader() {
             sleep(READER_INTERVAL).await;
@@ -150,7 +149,7 @@ impl<'a> Watch<'a> {
     /// Follows all servers to the end.
     ///
     /// # Errors
-    /// What kept it from beginning.
+    /// The watch could not begin.
     async fn follow_all(&self, start: Instant) -> Result<(), Failure> {
         let plan = self.plan;
         let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(self.overall);
@@ -186,7 +185,7 @@ impl<'a> Watch<'a> {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut first = Some((prepared, deadline));
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let Err(failure) = self.follow_connection(&route, first.take(), turns).await;
             let was_answered = self.is_last_verdict_an_answer(route.index);
             let is_retry = failure.retry == Retry::OnNewConnection && !was_answered && may_retry_at_once;
@@ -195,13 +194,13 @@ impl<'a> Watch<'a> {
                 self.over.notify_one();
                 return pending().await;
             }
-            backoff.reset_after(begun.elapsed());
+            backoff.reset_after(started.elapsed());
             sleep(backoff.jittered_pause()).await;
         }
     }
 
-    /// Watches a server until the connection is lost. `first` has what is loaded already and the deadline; later connections
-    /// read the files again, as they may have changed.
+    /// Watches a server until the connection is lost. `first` has the loaded files and the deadline. Later connections read the
+    /// files again, as they may have changed.
     async fn follow_connection(
         &self,
         route: &Route<'_>,
@@ -224,9 +223,9 @@ impl<'a> Watch<'a> {
         let caller = prepared.caller(plan, target, &connection);
         let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(self.overall);
         let updates = async {
-            let begun = trace.begin(Phase::Rpc);
+            let started = trace.begin(Phase::Rpc);
             let (mut status, mut updates) = caller.watch(self.service, deadline).await?;
-            trace.end(Phase::Rpc, begun, || "watching".to_owned());
+            trace.end(Phase::Rpc, started, || "watching".to_owned());
             drop(turn);
             loop {
                 let verdict = Verdict::new(self.service.to_owned(), Ok(status));
@@ -244,8 +243,8 @@ impl<'a> Watch<'a> {
         lost.map_err(|failure| connector.cause_of(failure, &connection))
     }
 
-    /// Sends a `Check` now and then, so that a connection without news does not look dead to either side. Whether it is dead
-    /// shows by a PING, when no answer comes; a server that answers slowly is alive.
+    /// Sends a `Check` regularly, so that an idle connection does not look dead to either side. If no answer arrives, a PING
+    /// shows whether the connection is dead. A slow server is alive.
     async fn check_regularly(&self, caller: Caller<'_>) -> Infallible {
         loop {
             sleep(CHECK_INTERVAL).await;
@@ -258,7 +257,7 @@ impl<'a> Watch<'a> {
         self.servers.borrow()[index].last.as_ref().is_some_and(|last| last.status().is_some())
     }
 
-    /// Keeps a status, and reports it if it is news.
+    /// Stores a status, and reports it if it is new.
     async fn note_answer(&self, index: usize, verdict: Verdict, peer: Option<&str>) -> Result<(), Over> {
         let is_first = !self.has_answered();
         let (address, before, was_known) = {
@@ -277,8 +276,8 @@ impl<'a> Watch<'a> {
         Ok(self.changes.verdict(address.as_deref(), peer, &verdict).await?)
     }
 
-    /// Keeps that a connection is lost, or could not be opened, and reports it if it is news. Before any server has answered
-    /// nothing is reported: if all fail, that is the result.
+    /// Stores that a connection failed or was lost, and reports it if it is new. It reports nothing before the first answer of
+    /// any server: if all fail, that is the result.
     async fn note_loss(&self, index: usize, failure: Failure) -> Result<(), Over> {
         let kind = failure.kind;
         let verdict = Verdict::new(self.service.to_owned(), Err(failure));

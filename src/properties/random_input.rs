@@ -1,4 +1,4 @@
-//! The properties on random input, and on input made of pieces that are likely to matter.
+//! Checks the properties with random input, and with input built from meaningful parts.
 
 use std::{fmt, thread};
 
@@ -11,7 +11,7 @@ use arbtest::{
 use super::dns;
 use super::{CHECK, answer, arguments, can_be_healthy, is_healthy, pem, target};
 
-/// Words that arguments are made of.
+/// The words of generated arguments.
 const WORDS: &[&str] = &[
     "-",
     "--",
@@ -55,8 +55,8 @@ const WORDS: &[&str] = &[
     "tls-no-verify",
 ];
 
-/// Frames that answers are made of, some of them wrong.
-fn pieces() -> Vec<Vec<u8>> {
+/// The frames of generated answers, some of them invalid.
+fn frames() -> Vec<Vec<u8>> {
     let frame = |kind: u8, flags: u8, payload: &[u8]| {
         let length = u8::try_from(payload.len()).expect("small");
         [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
@@ -96,27 +96,27 @@ fn pieces() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The one order of pieces that is healthy: headers, SERVING, trailers.
-fn whole() -> Vec<u8> {
-    let pieces = pieces();
-    [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &pieces[0], &pieces[4], &pieces[12]].concat()
+/// A healthy answer: headers, SERVING, trailers.
+fn healthy_answer() -> Vec<u8> {
+    let frames = frames();
+    [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames[0], &frames[4], &frames[12]].concat()
 }
 
 #[test]
-fn a_whole_answer_is_healthy_and_no_part_of_it() {
-    let whole = whole();
-    assert!(is_healthy(&whole, CHECK) && can_be_healthy(&whole));
-    for length in 0..whole.len() {
-        assert!(!is_healthy(&whole[..length], CHECK), "cut to {length} bytes");
+fn complete_answer_is_healthy_and_its_prefixes_are_not() {
+    let healthy_answer = healthy_answer();
+    assert!(is_healthy(&healthy_answer, CHECK) && can_be_healthy(&healthy_answer));
+    for length in 0..healthy_answer.len() {
+        assert!(!is_healthy(&healthy_answer[..length], CHECK), "cut to {length} bytes");
     }
 }
 
-/// Checks a property with at least so many inputs.
+/// The minimum number of inputs per property.
 const CASES: usize = 256;
-/// Random bytes for one input; no generator below takes more.
+/// The number of random bytes per input. No generator below uses more.
 const RANDOM: u32 = 1024;
 
-/// Prints the input of a check that panics. arbtest prints the seed: `ARBTEST_SEED` runs that one input again.
+/// Prints the input when a check panics. arbtest prints the seed, and `ARBTEST_SEED` repeats that input.
 struct Shown<'a, I: fmt::Debug>(&'a I);
 
 impl<I: fmt::Debug> Drop for Shown<'_, I> {
@@ -144,7 +144,7 @@ fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, p
     }
 }
 
-/// Up to so many things, each made anew.
+/// Generates up to `most` values.
 fn up_to<T>(
     most: usize,
     random: &mut Unstructured<'_>,
@@ -205,7 +205,7 @@ fn files_made_of_anything() {
     });
 }
 
-/// Words that the files of the resolver are made of.
+/// The words of generated resolver files.
 #[cfg(unix)]
 const RESOLVER_WORDS: &[&str] = &[
     "nameserver",
@@ -248,7 +248,7 @@ fn dns_messages_made_of_anything() {
     check(bytes, |bytes| dns(bytes));
 }
 
-/// Records after a header with the right ID, so that names, pointers and data are parsed.
+/// Records after a header with the ID of the query, so that the parser gets to names, pointers and data.
 #[cfg(unix)]
 #[test]
 fn dns_messages_made_of_records() {
@@ -267,20 +267,20 @@ fn dns_messages_made_of_records() {
     check(generate, |message| dns(message));
 }
 
-/// Pieces in any order: healthy means that they can be, and that no piece that forbids it is among them.
+/// Frames in any order.
 #[test]
 fn answers_made_of_frames() {
-    let pieces = pieces();
-    let frames = |random: &mut Unstructured<'_>| up_to(8, random, |random| random.choose(&pieces).cloned());
-    check(frames, |frames| answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames.concat()].concat()));
+    let frames = frames();
+    let generate = |random: &mut Unstructured<'_>| up_to(8, random, |random| random.choose(&frames).cloned());
+    check(generate, |frames| answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames.concat()].concat()));
 }
 
-/// A healthy answer with one byte changed is healthy only by chance that the rules allow.
+/// A healthy answer with one byte changed.
 #[test]
 fn answers_with_a_byte_changed() {
-    let whole = whole();
+    let healthy_answer = healthy_answer();
     let change = |random: &mut Unstructured<'_>| {
-        let mut bytes = whole.clone();
+        let mut bytes = healthy_answer.clone();
         let position = random.choose_index(bytes.len())?;
         bytes[position] = random.arbitrary()?;
         Ok(bytes)

@@ -1,4 +1,4 @@
-//! What changes during a watch, as it happens: a line with its time for each change.
+//! Reports the changes during a watch when they happen: one line per change, with its time.
 
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ impl Changes<'_> {
     /// Writes the verdict on the server: at this address, if several are watched, and with this `peer`, if known.
     ///
     /// # Errors
-    /// Nobody reads the output any more.
+    /// The output is closed.
     pub(crate) async fn verdict(
         &self,
         address: Option<&str>,
@@ -52,10 +52,10 @@ impl Changes<'_> {
         write_when_read(Stream::Err, &lines).await
     }
 
-    /// Writes that the server is there again. In JSON the next status says so.
+    /// Writes that the connection is open again. In JSON, the next status shows that.
     ///
     /// # Errors
-    /// Nobody reads the output any more.
+    /// The output is closed.
     pub(crate) async fn connected_again(&self, address: Option<&str>, peer: Option<&str>) -> Result<(), NotWritten> {
         if self.style.json {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The lines of `-output json`, part of the interface. What is absent is left out, never null.
+//! The lines of `-output json`, part of the interface. Absent values are left out, never null.
 
 use std::{fmt, time::Duration};
 
@@ -33,7 +33,7 @@ pub(super) struct Line<'a> {
     error: Option<ErrorLine>,
 }
 
-/// How much a line says.
+/// How detailed a line is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
     All,
@@ -51,7 +51,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// What kept the probe from asking about a service, or from asking anything.
+    /// The failure that prevented the request for a service, or all requests.
     pub(super) fn of_failure(detail: Detail, addr: Option<&str>, service: Option<&str>, failure: &Failure) -> Self {
         Self::unhealthy(detail, addr, service, Some(failure))
     }
@@ -126,7 +126,7 @@ impl Milliseconds {
 
 impl From<Timings> for Milliseconds {
     fn from(timings: Timings) -> Self {
-        // Whole microseconds: more digits would be noise.
+        // Whole microseconds, as more digits would be noise.
         let milliseconds = |took: Option<Duration>| Some(f64::from(u32::try_from(took?.as_micros()).ok()?) / 1000.0);
         Self {
             spiffe: milliseconds(timings.spiffe),

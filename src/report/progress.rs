@@ -15,12 +15,12 @@ use crate::{
     trace::Step,
 };
 
-/// The most that progress may take of all output, in bytes, so that there is room for the result.
+/// The limit for progress, in bytes, so that there is room for the result.
 const MAX_PROGRESS: usize = 1600;
 /// The longest cause in the live line, in bytes. The whole line must not wrap.
 const MAX_LIVE_CAUSE: usize = 50;
 
-/// Writes progress: brief for a log, everything for a person at a terminal.
+/// Writes progress: brief in a log, complete at a terminal.
 #[derive(Debug)]
 pub struct Progress {
     /// How many bytes were written.
@@ -35,7 +35,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Reports the progress of a probe. An endless one, as a watch is, has room for all of it.
+    /// Reports the progress of a probe. A watch, which is endless, has no limit.
     #[must_use]
     pub fn new(style: Style, is_endless: bool) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// Writes the options as they were understood.
+    /// Writes the parsed options.
     pub fn options(&self, lines: &[String]) {
         self.line("parsed options:");
         for line in lines {

@@ -2,7 +2,7 @@
 
 use crate::outcome::{ExitCodes, Health};
 
-/// How results are reported. It is settled before everything else, so that everything else can fail in that form.
+/// How results are reported. It is known before everything else, so that every failure has this form.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub(crate) exit_codes: ExitCodes,
@@ -27,7 +27,7 @@ impl Style {
         self.verbose
     }
 
-    /// The exit code for what the probe came to.
+    /// The exit code for the health of the probe.
     #[must_use]
     pub fn exit_code(self, health: Health) -> u8 {
         self.exit_codes.code(health)

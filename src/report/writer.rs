@@ -9,14 +9,14 @@ use std::{
 
 use tokio::time::sleep;
 
-/// The most that a probe prints, in bytes: what Docker keeps of a health check's output.
+/// The limit for the output of a probe, in bytes: Docker keeps this much of a health check's output.
 const MAX_OUTPUT: usize = 4096;
-/// How long a reader may take. One that reads at all is faster.
+/// How long to wait for a reader. One that reads at all is faster.
 const SHORT: Duration = Duration::from_millis(50);
-/// How long a person at a terminal, or the reader of a long list, may take.
+/// How long to wait for a person at a terminal, or for the reader of a long list.
 const LONG: Duration = Duration::from_secs(5);
-/// How often a watch looks whether its reader has caught up. No event tells that for every kind of stream: epoll refuses files,
-/// and a pipe that is made non-blocking becomes so for every process that shares it.
+/// How often a watch checks whether its reader has caught up. There is no event for that on every kind of stream: epoll refuses
+/// files, and a pipe made non-blocking becomes so for every process that shares it.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where a line goes.
@@ -37,7 +37,7 @@ impl Stream {
         }
     }
 
-    /// How long a short text may wait for its reader. Somebody may hold a terminal's output while they read.
+    /// How long a short text may wait for its reader. A person may pause a terminal's output to read.
     fn patience(self) -> Duration {
         if self.is_terminal() { LONG } else { SHORT }
     }
@@ -48,7 +48,7 @@ impl Stream {
 pub(crate) enum NotWritten {
     /// The stream took nothing within the time given.
     Full,
-    /// The reader is gone.
+    /// The reader closed the stream.
     ReaderGone,
     /// Writing failed in another way.
     Failed,
@@ -57,7 +57,7 @@ pub(crate) enum NotWritten {
 /// Writes a text if the stream takes it within `patience`.
 ///
 /// # Errors
-/// Why it was not written. The text is lost then.
+/// The text was not written, and is lost.
 pub(super) fn write(stream: Stream, text: &str, patience: Duration) -> Result<(), NotWritten> {
     if text.is_empty() {
         return Ok(());
@@ -120,7 +120,7 @@ impl Lines {
         }
     }
 
-    /// Adds a line. Where there is too little room, lines about failures are kept first.
+    /// Adds a line. If there is too little room, lines about failures are kept first.
     pub(super) fn push(&mut self, stream: Stream, is_failure: bool, line: String) {
         self.lines.push(Line { stream, is_failure, text: line + "\n" });
     }
@@ -153,7 +153,7 @@ impl Lines {
         }
     }
 
-    /// Writes all results, however many there are, as long as somebody reads them.
+    /// Writes all results, without a limit, as long as the reader reads.
     pub(super) fn write_all(&self, written: usize) {
         let (results, others) = self.lines.iter().cloned().partition::<Vec<_>, _>(|line| line.stream == Stream::Out);
         let mut others = Self { lines: others };
@@ -188,7 +188,7 @@ fn takes_more_within(stream: Stream, patience: Duration) -> bool {
     }
 }
 
-/// Whether anybody can read results, as far as that shows without writing: the other end of a pipe is open.
+/// Whether results still have a reader, as far as that shows without writing: the other end of a pipe is open.
 #[cfg(unix)]
 pub(crate) fn has_reader() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -199,7 +199,7 @@ pub(crate) fn has_reader() -> bool {
     poll(&mut stdout, Some(&at_once)).is_err() || !stdout[0].revents().contains(PollFlags::ERR)
 }
 
-/// Whether anybody can read results. This system does not tell.
+/// Whether results still have a reader. This system does not show that.
 #[cfg(not(unix))]
 pub(crate) fn has_reader() -> bool {
     true

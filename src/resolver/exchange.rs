@@ -17,17 +17,17 @@ use super::{
 };
 use crate::text::io_cause;
 
-/// A query without EDNS is answered in at most 512 bytes. Some servers send more.
+/// An answer to a query without EDNS has at most 512 bytes. Some servers send more.
 const MAX_DATAGRAM: usize = 4096;
 
-/// A name to ask for, as text and in wire format.
+/// A name to look up, as text and in wire format.
 pub(super) struct Question {
     pub(super) text: String,
     pub(super) name: DomainName,
 }
 
-/// Asks one name server, and waits for its answer as long as the caller does. The kernel picks a random port for each
-/// query, and the ID is random (RFC 5452, section 9.2).
+/// Sends a question to one name server and waits for its answer, without a deadline of its own. Port and ID of each query
+/// are random (RFC 5452, section 9.2).
 pub(super) async fn exchange(
     server: SocketAddr,
     question: &Question,
@@ -62,7 +62,7 @@ pub(super) fn random() -> Option<u16> {
 async fn udp(server: SocketAddr, query: &Query, index: usize, trace: &Trace) -> io::Result<Outcome> {
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-    // The kernel then drops what others send, and passes on what ICMP says.
+    // On a connected socket the kernel drops datagrams from other addresses and reports ICMP errors.
     socket.connect(server).await?;
     socket.send(query.as_slice()).await?;
     let mut packet = vec![0; MAX_DATAGRAM];
@@ -77,7 +77,7 @@ async fn udp(server: SocketAddr, query: &Query, index: usize, trace: &Trace) -> 
                 });
                 return tcp(server, query, index, trace).await;
             }
-            // Perhaps forged. The answer of the server may still come.
+            // Perhaps forged. The real answer may still arrive.
             Received::Unrelated => trace.update(index, |exchange| exchange.outcome = Outcome::Unrelated),
             Received::Malformed => trace.update(index, |exchange| exchange.outcome = Outcome::Malformed),
         }
@@ -96,7 +96,7 @@ async fn tcp(server: SocketAddr, query: &Query, index: usize, trace: &Trace) -> 
         stream.read_exact(&mut packet).await?;
         match query.read(&packet) {
             Received::Answer(outcome) => return Ok(outcome),
-            // Over TCP, nothing is left to fetch the rest with.
+            // After TCP there is no other way to get the whole answer.
             Received::Truncated | Received::Malformed => return Ok(Outcome::Malformed),
             Received::Unrelated => trace.update(index, |exchange| exchange.outcome = Outcome::Unrelated),
         }

@@ -1,18 +1,18 @@
-//! What each name server did: a value for reports, and the text of failures.
+//! Records what each name server did, for the trace and for failure messages.
 #![cfg_attr(not(unix), allow(dead_code))]
 
 use std::{cell::RefCell, fmt, net::IpAddr, net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
-/// The types of records that have addresses.
+/// The record types of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordType {
     A,
     Aaaa,
 }
 
-/// One question to one name server, and what came of it.
+/// One question to one name server, and its outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
     pub(crate) server: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Exchange {
     pub(crate) record_type: RecordType,
     pub(crate) over_tcp: bool,
     pub(crate) outcome: Outcome,
-    /// How long it took to the outcome, or how long the server was silent.
+    /// The time until the outcome, or how long the server was silent.
     pub(crate) took: Duration,
 }
 
@@ -32,11 +32,11 @@ pub(crate) enum Outcome {
     NoAddress,
     /// The name does not exist (RFC 8020: for no type).
     NoSuchName,
-    /// A response code that says nothing of the name, such as SERVFAIL.
+    /// A response code that says nothing about the name, such as SERVFAIL.
     Failure(String),
-    /// The server knows no answer and asks nobody else.
+    /// The server has no answer and does not ask other servers.
     NoRecursion,
-    /// No answer, yet.
+    /// No answer so far.
     Silent,
     /// Only messages that do not answer the question.
     Unrelated,
@@ -44,19 +44,19 @@ pub(crate) enum Outcome {
     Malformed,
     Refused,
     Unreachable,
-    /// The end of a TCP connection before the answer.
+    /// The server closed the TCP connection before the answer.
     Closed,
-    /// The system did not let us ask.
+    /// The system could not send the question.
     Error(String),
 }
 
 impl Outcome {
-    /// Whether it settles what the name has of this type.
+    /// Whether it settles which addresses of this type the name has.
     pub(crate) fn is_conclusive(&self) -> bool {
         matches!(self, Self::Addresses(_) | Self::NoAddress | Self::NoSuchName)
     }
 
-    /// Whether the name server is there and answered, whatever the answer.
+    /// Whether the name server answered at all.
     pub(crate) fn is_answer(&self) -> bool {
         self.is_conclusive() || matches!(self, Self::Failure(_) | Self::NoRecursion)
     }
@@ -100,49 +100,49 @@ impl fmt::Display for Exchange {
     }
 }
 
-/// Exchanges as they happen. It keeps those that a deadline cuts short.
+/// Records exchanges while they happen, so that those cut short by a deadline are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Trace(RefCell<Vec<Entry>>);
 
 #[derive(Debug)]
 struct Entry {
     exchange: Exchange,
-    begun: Instant,
+    started: Instant,
     is_over: bool,
 }
 
 impl Trace {
-    /// Notes a question before it is sent, and returns the index of the exchange.
+    /// Records a question before it is sent, and returns the index of the exchange.
     pub(crate) fn begin(&self, server: SocketAddr, name: &str, record_type: RecordType, over_tcp: bool) -> usize {
         let name = name.to_owned();
         let exchange = Exchange { server, name, record_type, over_tcp, outcome: Outcome::Silent, took: Duration::ZERO };
         let mut entries = self.0.borrow_mut();
-        entries.push(Entry { exchange, begun: Instant::now(), is_over: false });
+        entries.push(Entry { exchange, started: Instant::now(), is_over: false });
         entries.len() - 1
     }
 
-    /// Changes an exchange that goes on.
+    /// Changes an exchange that is not over.
     pub(crate) fn update(&self, index: usize, change: impl FnOnce(&mut Exchange)) {
         if let Some(entry) = self.0.borrow_mut().get_mut(index) {
             change(&mut entry.exchange);
         }
     }
 
-    /// Notes the outcome of an exchange.
+    /// Records the outcome of an exchange.
     pub(crate) fn end(&self, index: usize, outcome: &Outcome) {
         if let Some(entry) = self.0.borrow_mut().get_mut(index) {
             entry.exchange.outcome = outcome.clone();
-            entry.exchange.took = entry.begun.elapsed();
+            entry.exchange.took = entry.started.elapsed();
             entry.is_over = true;
         }
     }
 
-    /// How many there are.
+    /// The number of exchanges so far.
     pub(crate) fn len(&self) -> usize {
         self.0.borrow().len()
     }
 
-    /// The server of the last exchange from `first` on whose outcome is as wanted.
+    /// The server of the last exchange, starting at index `first`, whose outcome satisfies `wanted`.
     pub(crate) fn last_server(&self, first: usize, wanted: fn(&Outcome) -> bool) -> Option<SocketAddr> {
         let entries = self.0.borrow();
         entries.iter().skip(first).rev().map(|entry| &entry.exchange).find(|it| wanted(&it.outcome)).map(|it| it.server)
@@ -152,7 +152,7 @@ impl Trace {
     pub(crate) fn finish(self) -> Vec<Exchange> {
         let finished = |mut entry: Entry| {
             if !entry.is_over {
-                entry.exchange.took = entry.begun.elapsed();
+                entry.exchange.took = entry.started.elapsed();
             }
             entry.exchange
         };
@@ -160,7 +160,7 @@ impl Trace {
     }
 }
 
-/// What each name server did that gave no usable answer: `10.0.0.10 did not answer; 10.0.0.11 said SERVFAIL`.
+/// Describes the name servers that gave no usable answer: `10.0.0.10 did not answer; 10.0.0.11 said SERVFAIL`.
 pub(crate) fn summary(exchanges: &[Exchange]) -> String {
     let mut servers: Vec<SocketAddr> = Vec::new();
     for exchange in exchanges {
@@ -172,7 +172,7 @@ pub(crate) fn summary(exchanges: &[Exchange]) -> String {
     texts.collect::<Vec<_>>().join("; ")
 }
 
-/// What one name server did, if it left a question open.
+/// Describes what one name server did, if it did not answer every question.
 fn describe_server(server: SocketAddr, exchanges: &[Exchange]) -> Option<String> {
     let of = |record_type| {
         let its = exchanges.iter().filter(move |it| it.server == server && it.record_type == record_type);
@@ -184,7 +184,7 @@ fn describe_server(server: SocketAddr, exchanges: &[Exchange]) -> Option<String>
         };
         let was_asked = its.clone().next().is_some();
         let open: Vec<&Exchange> = its.filter(|it| !is_settled(it)).collect();
-        // Of several tries, the last one that brought anything.
+        // Of several tries, the last one with a response, or else the last one.
         let telling = open.iter().rev().find(|it| it.outcome != Outcome::Silent).or(open.last()).copied();
         (was_asked, telling)
     };
@@ -200,7 +200,7 @@ fn describe_server(server: SocketAddr, exchanges: &[Exchange]) -> Option<String>
     Some(format!("{} {text}", shown(&server)))
 }
 
-/// A name server as `/etc/resolv.conf` writes it: the port is named only if it is not 53.
+/// A name server as in `/etc/resolv.conf`: with its port only if that is not 53.
 fn shown(server: &SocketAddr) -> String {
     match server {
         _ if server.port() != 53 => server.to_string(),

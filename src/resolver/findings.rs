@@ -1,4 +1,4 @@
-//! What a lookup comes to, and what it found out on its way.
+//! The result of a lookup, and what the resolver did to get it.
 
 use std::net::SocketAddr;
 
@@ -31,18 +31,18 @@ pub(crate) enum Cause {
     NoSuchInterface,
     /// No name server gave a usable answer.
     NoUsableAnswer,
-    /// The deadline came first.
+    /// The deadline expired.
     TimedOut,
     /// The system's own resolver failed.
     #[cfg(not(unix))]
     System(std::io::Error),
 }
 
-/// What the resolver found out on its way.
+/// What the resolver did and found during a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) source: Source,
-    /// Each question to each name server, in the order in which they were sent.
+    /// All questions to all name servers, in the order in which they were sent.
     pub(crate) exchanges: Vec<Exchange>,
     /// The search domains for names that are not absolute.
     pub(crate) search: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Findings {
 #[cfg_attr(not(unix), allow(dead_code))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The text alone: an address with a zone, or a name of loopback.
+    /// The name itself: an address with a zone, or a name in `localhost`.
     #[default]
     Text,
     HostsFile,

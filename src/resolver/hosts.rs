@@ -1,18 +1,18 @@
-//! `/etc/hosts`: every address of every line that names the host.
+//! `/etc/hosts`: collects the addresses of all lines that name the host.
 
 use std::net::SocketAddr;
 
 use super::{ipv6_zone, read_file};
 
-/// Longer files hold lists of blocked names, after the machine's own lines.
+/// Longer files contain block lists, which follow the machine's own lines.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The addresses of a name in `/etc/hosts`. A file that cannot be read has none.
+/// The addresses of a name in `/etc/hosts`. An unreadable file counts as empty.
 pub(super) fn read(name: &str, port: u16) -> Vec<SocketAddr> {
     read_file::read("/etc/hosts", MAX_FILE).map(|content| find(&content, name, port)).unwrap_or_default()
 }
 
-/// The addresses of a name in the text of a hosts file, each once, in the order of the file.
+/// The addresses of a name in the text of a hosts file, without duplicates, in the order of the file.
 pub(super) fn find(content: &str, name: &str, port: u16) -> Vec<SocketAddr> {
     let name = without_dot(name);
     let mut addresses = Vec::new();
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_counts() {
+    fn addresses_of_all_matching_lines_are_found() {
         let content = "# 10.0.0.9 api\n10.0.0.1 API\tother # api\n::1\talias api\n10.0.0.2 apis # api\n10.0.0.1 api";
         assert_eq!(found(content, "api"), ["10.0.0.1:1", "[::1]:1"]);
         assert_eq!(found(content, "Api."), ["10.0.0.1:1", "[::1]:1"]);

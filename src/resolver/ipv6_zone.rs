@@ -34,7 +34,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn zones() {
+    fn zones_are_names_or_indexes_of_interfaces() {
         let parsed = |text: &str| parse(text, 1).map(|address| address.to_string());
         assert_eq!(parsed("fe80::1%42").as_deref(), Some("[fe80::1%42]:1"));
         assert_eq!(parsed("::1").as_deref(), Some("[::1]:1"));

@@ -1,4 +1,4 @@
-//! DNS messages, by the crate `domain`: one question, and the answer that belongs to it.
+//! DNS messages: builds a question and parses the answer to it, with the crate `domain`.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub(super) type DomainName = Name<Array<255>>;
 /// A header, a name, a type and a class.
 const MAX_QUERY: usize = 12 + 255 + 4;
 
-/// Converts an absolute name from text, its last dot left out; nothing where it is too long or has an empty label.
+/// Converts an absolute name from text without the trailing dot. `None` if it is too long or has an empty label.
 pub(super) fn domain_name(text: &str) -> Option<DomainName> {
     let mut builder = NameBuilder::<Array<255>>::new();
     for label in text.split('.') {
@@ -28,20 +28,20 @@ pub(super) fn domain_name(text: &str) -> Option<DomainName> {
     builder.into_name().ok()
 }
 
-/// A question that can be sent.
+/// A query with one question, ready to send.
 pub(super) struct Query {
     message: Message<Array<MAX_QUERY>>,
     record_type: RecordType,
 }
 
-/// What a message is that came from the name server.
+/// How a message from the name server relates to the query.
 #[derive(Debug, PartialEq)]
 pub(super) enum Received {
-    /// It does not answer the question: another ID, name, type or class, or no response at all (RFC 5452, section 9).
+    /// It does not answer the question: it has another ID, name, type or class, or is not a response (RFC 5452, section 9).
     Unrelated,
     /// It answers the question, but cannot be parsed.
     Malformed,
-    /// The answer was cut; TCP has it whole (RFC 2181, section 9).
+    /// The answer is truncated. TCP delivers all of it (RFC 2181, section 9).
     Truncated,
     Answer(Outcome),
 }
@@ -66,14 +66,14 @@ impl Query {
         self.message.as_slice()
     }
 
-    /// Reads a message from the name server.
+    /// Parses a message from the name server.
     pub(super) fn read(&self, packet: &[u8]) -> Received {
         let Ok(message) = Message::from_slice(packet) else { return Received::Unrelated };
         let header = message.header();
         let rcode = header.rcode();
         let is_failure = rcode != Rcode::NOERROR && rcode != Rcode::NXDOMAIN;
         let is_related = if message.header_counts().qdcount() == 0 {
-            // A server that did not understand the question may leave it out.
+            // A server that does not understand the question may omit it.
             is_failure && header.qr() && header.id() == self.message.header().id()
         } else {
             message.is_answer(&self.message)
@@ -87,7 +87,7 @@ impl Query {
         match rcode {
             Rcode::NOERROR => match self.addresses(message) {
                 Some(addresses) if !addresses.is_empty() => Received::Answer(Outcome::Addresses(addresses)),
-                // A server that only refers to others (libc asks the next one, too).
+                // A referral to other servers. Like libc, the caller then asks the next name server.
                 Some(_) if !header.ra() && !header.aa() && message.header_counts().ancount() == 0 => {
                     Received::Answer(Outcome::NoRecursion)
                 }
@@ -99,7 +99,7 @@ impl Query {
         }
     }
 
-    /// The addresses of the name at the end of the chain of CNAMEs; nothing where the answer is malformed.
+    /// The addresses of the name at the end of the CNAME chain. `None` if the answer is malformed.
     fn addresses(&self, message: &Message<[u8]>) -> Option<Vec<IpAddr>> {
         let name = message.canonical_name()?;
         let answer = message.answer().ok()?;
@@ -126,7 +126,7 @@ impl Query {
     }
 }
 
-/// Reads any bytes as an answer. What is believed has the ID of the query and is a response.
+/// Parses any bytes as an answer. It must accept only responses with the ID of the query.
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_anything(packet: &[u8]) {
     let name = domain_name("api.example").expect("it is a name");
@@ -135,7 +135,7 @@ pub(super) fn read_anything(packet: &[u8]) {
         if query.read(packet) != Received::Unrelated {
             assert!(packet.starts_with(&[0x12, 0x34]) && packet[2] & 0x80 != 0, "believed {packet:02x?}");
         }
-        // And one with this ID and question.
+        // The same bytes after a valid ID and question.
         let related = [&[0x12, 0x34], packet.get(2..12).unwrap_or(&[0x81, 0x80, 0, 1, 0, 9, 0, 0, 0, 0])].concat();
         query.read(&[&related, &query.as_slice()[12..], packet.get(12..).unwrap_or_default()].concat());
     }

@@ -1,4 +1,4 @@
-//! One name, asked for A and AAAA at the same time, each of as many name servers as it takes.
+//! Looks up one name: A and AAAA at the same time, with retries and further name servers as needed.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// What DNS knows about a name.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
-    /// At least one; IPv6 first (RFC 8305, section 4).
+    /// At least one address, IPv6 first (RFC 8305, section 4).
     Addresses(Vec<IpAddr>),
     NoAddress,
     NoSuchName,
@@ -33,7 +33,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Addresses, each once, IPv6 first.
+    /// These addresses without duplicates, IPv6 first.
     pub(super) fn addresses(addresses: &[IpAddr]) -> Self {
         let mut sorted = Vec::with_capacity(addresses.len());
         for family in [IpAddr::is_ipv6, IpAddr::is_ipv4] {
@@ -47,10 +47,10 @@ impl Answer {
     }
 }
 
-/// Asks for one name.
+/// The lookup of one name.
 pub(super) struct Query<'q> {
     pub(super) settings: &'q Settings,
-    /// In the order to ask them in.
+    /// The name servers, in the order in which to ask them.
     pub(super) servers: &'q [SocketAddr],
     pub(super) question: &'q Question,
     pub(super) deadline: Deadline,
@@ -58,7 +58,7 @@ pub(super) struct Query<'q> {
 }
 
 impl Query<'_> {
-    /// Asks for the addresses of both families.
+    /// Looks up the addresses of both families.
     pub(super) async fn both(&self) -> Answer {
         let mut a = Box::pin(self.one(RecordType::A));
         let mut aaaa = Box::pin(self.one(RecordType::Aaaa));
@@ -66,19 +66,19 @@ impl Query<'_> {
             first = &mut aaaa => (first, a),
             first = &mut a => (first, aaaa),
         };
-        let second = match self.patience(first.as_ref()) {
-            Some(patience) => timeout(patience, &mut other).await.ok().flatten(),
+        let second = match self.delay(first.as_ref()) {
+            Some(delay) => timeout(delay, &mut other).await.ok().flatten(),
             None => other.await,
         };
         combine(first, second)
     }
 
-    /// Asks for one type until a server settles it. Nothing: no server did.
+    /// Looks up one type until a server gives a conclusive answer. `None` if no server does.
     ///
-    /// The next server is asked at once after a failure, and after a pause where there is silence. The pause is the time
-    /// that is left, divided among the tries that are left, and at most the `timeout` of the settings: so one dead name
-    /// server does not use up a deadline of a second, and a lost datagram is sent again. An answer that comes late counts
-    /// nevertheless. Servers that failed are not asked again; silent ones are, as often as `attempts` says.
+    /// It asks the next server at once after a failure, and after a pause if a server is silent. The pause is the remaining
+    /// time divided by the remaining tries, and at most the `timeout` of the settings. So one dead name server does not use up
+    /// a deadline of a second, and a lost datagram is sent again. Late answers count, too. Servers that failed are not asked
+    /// again. Silent servers are asked up to `attempts` times.
     async fn one(&self, record_type: RecordType) -> Option<Outcome> {
         let rounds = (0..self.settings.attempts).flat_map(|_| self.servers.iter().copied());
         let mut untried: VecDeque<SocketAddr> = rounds.collect();
@@ -103,7 +103,7 @@ impl Query<'_> {
                     let server = untried.pop_front()?;
                     let work = exchange(server, self.question, record_type, self.settings.use_tcp, self.trace);
                     running.push(Try { server, work: Box::pin(work) });
-                    // The last try has its whole time; the deadline may end it.
+                    // The last try may take the whole timeout, unless the deadline ends it.
                     let pause = if untried.is_empty() { self.settings.timeout } else { self.pause(untried.len() + 1) };
                     pause_ends = Instant::now() + pause;
                 }
@@ -111,17 +111,18 @@ impl Query<'_> {
         }
     }
 
-    /// How long to wait for the other family, where the first settles something; the deadline does not come before.
+    /// How long to wait for the other family after `first`, at most half of the remaining time. `None` means that the other
+    /// family decides.
     ///
-    /// Addresses wait for [`RESOLUTION_DELAY`]. NXDOMAIN, which holds for every type (RFC 8020), waits as long as one try
-    /// does, since some servers say it wrongly for AAAA (RFC 4074).
-    fn patience(&self, first: Option<&Outcome>) -> Option<Duration> {
-        let patience = match first {
+    /// After addresses it is [`RESOLUTION_DELAY`]. After NXDOMAIN, which is valid for every type (RFC 8020), it is as long as
+    /// one try, since some servers wrongly send NXDOMAIN for AAAA (RFC 4074).
+    fn delay(&self, first: Option<&Outcome>) -> Option<Duration> {
+        let delay = match first {
             Some(Outcome::Addresses(_)) => RESOLUTION_DELAY,
             Some(Outcome::NoSuchName) => self.pause(self.servers.len() * self.settings.attempts),
             _ => return None,
         };
-        Some(patience.min(self.deadline.remaining() / 2))
+        Some(delay.min(self.deadline.remaining() / 2))
     }
 
     /// How long to wait for one of this many tries.
@@ -131,13 +132,13 @@ impl Query<'_> {
     }
 }
 
-/// A question on its way.
+/// A question that was sent to a server.
 struct Try<'t> {
     server: SocketAddr,
     work: Pin<Box<dyn Future<Output = Outcome> + 't>>,
 }
 
-/// Waits for the first of these to end, and takes it out.
+/// Waits until one of these ends, and removes it.
 async fn first_of(running: &mut Vec<Try<'_>>) -> (SocketAddr, Outcome) {
     poll_fn(|context| {
         for index in 0..running.len() {
@@ -150,7 +151,7 @@ async fn first_of(running: &mut Vec<Try<'_>>) -> (SocketAddr, Outcome) {
     .await
 }
 
-/// What both families together say of the name.
+/// Combines the outcomes of both families.
 fn combine(first: Option<Outcome>, second: Option<Outcome>) -> Answer {
     match (first, second) {
         (Some(Outcome::Addresses(mut addresses)), Some(Outcome::Addresses(others))) => {
@@ -174,21 +175,20 @@ mod tests {
     use crate::resolver::message::domain_name;
 
     #[test]
-    fn the_deadline_does_not_come_before_what_is_known() {
+    fn the_other_family_gets_at_most_half_of_the_remaining_time() {
         let settings = Settings::new(Ok(String::new()), "host", None, None);
         let question = Question { text: "api".to_owned(), name: domain_name("api").expect("it is a name") };
         let trace = Trace::default();
-        let patience = |limit, first: Option<Outcome>| {
+        let delay = |limit, first: Option<Outcome>| {
             let deadline = Deadline::new(Instant::now(), Duration::from_millis(limit));
             let servers = &settings.servers;
-            Query { settings: &settings, servers, question: &question, deadline, trace: &trace }
-                .patience(first.as_ref())
+            Query { settings: &settings, servers, question: &question, deadline, trace: &trace }.delay(first.as_ref())
         };
         let addresses = || Some(Outcome::Addresses(Vec::new()));
-        assert_eq!(patience(10_000, addresses()), Some(Duration::from_millis(50)));
-        assert!(patience(40, addresses()).is_some_and(|it| it <= Duration::from_millis(20)));
-        assert!(patience(40, Some(Outcome::NoSuchName)).is_some_and(|it| it <= Duration::from_millis(20)));
-        assert_eq!(patience(10_000, None), None);
-        assert_eq!(patience(10_000, Some(Outcome::NoAddress)), None);
+        assert_eq!(delay(10_000, addresses()), Some(Duration::from_millis(50)));
+        assert!(delay(40, addresses()).is_some_and(|it| it <= Duration::from_millis(20)));
+        assert!(delay(40, Some(Outcome::NoSuchName)).is_some_and(|it| it <= Duration::from_millis(20)));
+        assert_eq!(delay(10_000, None), None);
+        assert_eq!(delay(10_000, Some(Outcome::NoAddress)), None);
     }
 }

@@ -1,12 +1,11 @@
-//! Reads the files in `/etc`. Neither a device nor a huge file may cost memory, and a pipe may not block.
+//! Reads files in `/etc`. A device or a huge file must not cost memory, and a pipe must not block.
 
 use std::{
     fs::{File, metadata},
     io::{self, Read},
 };
 
-/// Reads at most `most` bytes of a regular file. Of a larger file, the last line that fits whole is the last that
-/// counts.
+/// Reads at most `most` bytes of a regular file. From a larger file it keeps the complete lines only.
 ///
 /// # Errors
 /// The file is missing, unreadable or not a regular file.

@@ -1,4 +1,4 @@
-//! The names that a name may stand for, one after another: the search list of resolv.conf(5).
+//! The search list of resolv.conf(5): looks up the names that a short name may stand for, one after another.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::deadline::Deadline;
 
-/// Looks up a name, in the search domains where the settings say so.
+/// Looks up a name, in the search domains if the settings require it.
 ///
-/// A name that does not exist, or has no address, leads to the next; so does one that the servers failed to look up, but
-/// then the name is not said to be missing. Where no server answers at all, none is asked for other names.
+/// It continues with the next name if one does not exist, has no address, or cannot be looked up. After a failed lookup, the
+/// result is never `NoSuchName`. If no server answers at all, it stops.
 pub(super) async fn resolve(settings: &Settings, name: &str, deadline: Deadline, trace: &Trace) -> Answer {
     let mut servers = settings.servers.clone();
     if settings.rotate {
@@ -48,13 +48,13 @@ pub(super) async fn resolve(settings: &Settings, name: &str, deadline: Deadline,
     }
 }
 
-/// Moves the server to the front that has just been of use.
+/// Moves the server that gave the last useful answer to the front.
 fn prefer(servers: &mut [SocketAddr], useful: Option<SocketAddr>) {
     servers.sort_by_key(|server| Some(*server) != useful);
 }
 
-/// The absolute names to ask for, in their order. A name with a dot at its end is absolute; one with at least `ndots`
-/// dots is first tried as it is, others last. Names that are too long for DNS are left out.
+/// The absolute names to look up, in order. A name with a trailing dot is absolute. A name with at least `ndots` dots is
+/// tried unchanged before the search domains, other names after them. Names that are too long for DNS are left out.
 fn questions(settings: &Settings, name: &str) -> Vec<Question> {
     let mut names: Vec<String> = Vec::new();
     if let Some(absolute) = name.strip_suffix('.') {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_list() {
+    fn search_list_and_ndots_give_the_names_in_order() {
         let conf = "search default.svc.cluster.local svc.cluster.local\noptions ndots:2\n";
         let (first, second) = ("api.default.svc.cluster.local", "api.svc.cluster.local");
         assert_eq!(asked(conf, "api"), [first, second, "api"]);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_dns_cannot_hold_are_left_out() {
+    fn names_too_long_for_dns_are_left_out() {
         let label = "x".repeat(63);
         let long = [label.as_str(); 3].join(".");
         assert_eq!(asked(&format!("search {long} a..b {label}x b\n"), &label), [format!("{label}.b"), label.clone()]);

@@ -11,7 +11,7 @@ use crate::text::io_cause;
 
 const PATH: &str = "/etc/resolv.conf";
 const MAX_FILE: u64 = 64 * 1024;
-/// More name servers are ignored, as by libc: the server's own programs do not ask them either.
+/// Like libc, ignores further name servers: other programs on this machine do not ask them either.
 const MAX_SERVERS: usize = 3;
 /// As many as Kubernetes allows.
 const MAX_SEARCH: usize = 32;
@@ -23,7 +23,7 @@ const PORT: u16 = 53;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) servers: Vec<SocketAddr>,
-    /// Why the name server is the default one, if it is.
+    /// Why the default name server is used, if it is.
     pub(super) without_servers: Option<String>,
     /// Domains without a dot at their end.
     pub(super) search: Vec<String>,
@@ -33,7 +33,7 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// How often each name server is asked.
     pub(super) attempts: usize,
-    /// Whether to begin with any of the name servers, instead of the first.
+    /// Whether to begin with a random name server instead of the first.
     pub(super) rotate: bool,
     /// Whether to ask over TCP only.
     pub(super) use_tcp: bool,
@@ -95,7 +95,7 @@ impl Settings {
             Some("nameserver") if self.servers.len() < MAX_SERVERS => {
                 self.servers.extend(words.next().and_then(name_server));
             }
-            // The last of these lines counts.
+            // The last `search` or `domain` line counts.
             Some("search") => self.search = domains(words),
             Some("domain") => self.search = domains(words.take(1)),
             Some("options") => words.for_each(|word| self.option(word)),
@@ -103,7 +103,7 @@ impl Settings {
         }
     }
 
-    /// Applies one option; the bounds are libc's. Other options change nothing here.
+    /// Applies one option, with the bounds of libc. Other options are ignored.
     fn option(&mut self, word: &str) {
         let (name, value) = word.split_once(':').unwrap_or((word, ""));
         let number = value.parse::<u8>().ok();
@@ -118,7 +118,7 @@ impl Settings {
     }
 }
 
-/// The address of a name server. A zone that is not an interface is left out; the server is then unreachable.
+/// The address of a name server. An unknown zone is left out: the report then shows the server as unreachable.
 fn name_server(word: &str) -> Option<SocketAddr> {
     ipv6_zone::parse(word, PORT).or_else(|| ipv6_zone::parse(word.split('%').next()?, PORT))
 }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_counts() {
+    fn resolv_conf_is_parsed_like_libc_does() {
         let settings = parse(
             "# comment\n;comment\nnameserver 10.0.0.1 # first\nnameserver\tfe80::1%3\nnameserver nonsense\nnameserver\n\
              domain one.example two.example\nsearch a.example. b.example ; c.example\nsortlist 10.0.0.0\n\
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_name_servers_this_machine_is_asked() {
+    fn name_server_defaults_to_localhost() {
         let without = |file| {
             let settings = Settings::new(file, "host", None, None);
             assert_eq!(servers(&settings), ["127.0.0.1:53"]);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn search_domains_by_default_and_by_variable() {
+    fn search_domains_come_from_host_name_file_or_variable() {
         let search = |content: &str, host: &str, variable: Option<&str>| {
             Settings::new(Ok(content.to_owned()), host, variable, None).search
         };
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn options_by_variable() {
+    fn variable_overrides_options() {
         let settings =
             Settings::new(Ok("options ndots:2 timeout:3\n".to_owned()), "host", None, Some("ndots:4 rotate"));
         assert!(settings.ndots == 4 && settings.timeout == Duration::from_secs(3) && settings.rotate);

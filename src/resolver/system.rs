@@ -19,7 +19,7 @@ pub(crate) async fn lookup(name: &str, port: u16, deadline: Deadline) -> Result<
     let cause = match resolved {
         Ok(Ok(addresses)) if addresses.is_empty() => Cause::NoAddress,
         Ok(Ok(addresses)) => return Ok(Lookup { addresses, findings: Findings::default() }),
-        // WSAHOST_NOT_FOUND, of which the standard library gives the text only.
+        // WSAHOST_NOT_FOUND. The standard library returns only its text.
         Ok(Err(error)) if error.to_string().contains("No such host is known") => Cause::NoSuchHost,
         Ok(Err(error)) => Cause::System(error),
         Err(Unfinished::NoThread) => Cause::System(io::Error::other("there is no thread to resolve on")),

@@ -1,8 +1,7 @@
-//! What a response must be before tonic may read it. Like other gRPC libraries, tonic is lenient where a health check must not
-//! be: it ignores the content type, takes the first of two messages and of two statuses, accepts a stream without a status, and
-//! panics on a malformed `grpc-status-details-bin`. This guard stands between hyper and tonic. It lets pass only what gRPC over
-//! HTTP/2 (PROTOCOL-HTTP2.md) calls a complete unary response with status 0; of a stream, complete messages and a status at the
-//! end.
+//! Validates responses before tonic reads them. Like other gRPC libraries, tonic is more lenient than a health check may be:
+//! it ignores the content type, takes the first of two messages and of two statuses, accepts a stream without a status, and
+//! panics on a malformed `grpc-status-details-bin`. This guard sits between hyper and tonic. It accepts only a complete unary
+//! response with status 0 (PROTOCOL-HTTP2.md), or a stream of complete messages with a status at the end.
 
 use std::{
     cmp::Ordering,
@@ -42,8 +41,7 @@ const PREFIX: usize = 5;
 
 const GRPC_ENCODING: &str = "grpc-encoding";
 
-/// Sends requests and lets only complete responses through. The messages of its failures are the cause alone, without the
-/// address.
+/// Sends requests and returns complete responses only. Its failure messages contain only the cause, without the address.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     pub(crate) requests: SendRequest<Body>,
@@ -52,12 +50,12 @@ pub(crate) struct Guard {
     pub(crate) expected: Expected,
 }
 
-/// What a request expects in response, and how many bytes a message may have.
+/// The form of the expected response, with the maximum size of a message in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Expected {
-    /// One message, which counts only with its status.
+    /// One message, valid only with status 0 at the end.
     OneMessage(usize),
-    /// A stream of messages, each of which counts as it arrives.
+    /// A stream of messages, each valid when it arrives.
     Stream(usize),
 }
 
@@ -78,14 +76,14 @@ impl Service<Request<Body>> for Guard {
             let response = response.await.map_err(|error| request_failure(&error))?;
             match expected {
                 Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, gzip, most),
-                // With another HTTP status, a status in the trailers means the same for both.
+                // With another HTTP status, both fail, and the status in the trailers is the cause.
                 Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, gzip, most).await,
             }
         })
     }
 }
 
-/// Reads the whole response and passes it on if it is complete and has one message of at most `most` bytes.
+/// Reads the whole response, and returns it if it is complete and has one message of at most `most` bytes.
 async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = split(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
@@ -127,10 +125,10 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
     Ok(Response::from_parts(head, Body::new(body)))
 }
 
-/// Splits a response that begins as gRPC into its head and its body.
+/// Splits a response into head and body.
 ///
 /// # Errors
-/// Why it cannot become a complete response.
+/// The response has no body, or is not gRPC.
 fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), Failure> {
     let (head, body) = response.into_parts();
     if body.is_end_stream() {
@@ -142,7 +140,7 @@ fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), 
     }
 }
 
-/// Passes on a response whose messages are read as they arrive, if it begins as gRPC.
+/// Returns a response whose messages the caller reads as they arrive. Fails if it is not gRPC.
 fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = split(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
@@ -150,20 +148,20 @@ fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<
     Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, unread: Vec::new() })))
 }
 
-/// A body of complete messages that ends with a status of its own or breaks.
+/// A body that yields complete messages and ends with status 0 or a failure.
 struct GuardedStream {
     body: Incoming,
     /// Whether the request accepts a compressed response, and whether this is one.
     gzip: bool,
     is_gzip: bool,
-    /// How many bytes a message may have.
+    /// The maximum size of a message in bytes.
     most: usize,
-    /// What arrived of the next message, and perhaps of others.
+    /// Received bytes of the next message, and possibly of later ones.
     unread: Vec<u8>,
 }
 
 impl GuardedStream {
-    /// The next message, if it arrived whole.
+    /// The next message, if all of it has arrived.
     fn message(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         check_prefix(&self.unread, self.is_gzip, self.most)?;
         let Some(length) = announced_length(&self.unread).filter(|length| PREFIX + length <= self.unread.len()) else {
@@ -174,7 +172,7 @@ impl GuardedStream {
         if message[0] == 1 { decompressed(&message[PREFIX..], self.most).map(Some) } else { Ok(Some(message)) }
     }
 
-    /// What the end of the body means.
+    /// Checks the trailers at the end of the body.
     fn end(&self, trailers: &HeaderMap) -> Result<Frame<Bytes>, Failure> {
         match status(trailers) {
             Some(Ok(0)) if !self.unread.is_empty() => Err(malformed("the message was cut off")),
@@ -215,7 +213,7 @@ impl hyper::body::Body for GuardedStream {
     }
 }
 
-/// Refuses a message as soon as its first bytes show that it cannot be one.
+/// Rejects a message as soon as its first bytes show that it is invalid.
 fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failure> {
     match message.first() {
         Some(0) | None => {}
@@ -231,13 +229,13 @@ fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failur
     }
 }
 
-/// Whether a response is compressed with gzip alone.
+/// Whether gzip is the only encoding of a response.
 fn is_gzip(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(GRPC_ENCODING).iter();
     encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none()
 }
 
-/// Removes the headers that tonic would read again, and read leniently.
+/// Removes the headers that tonic would read again and treat leniently.
 fn strip(headers: &mut HeaderMap) {
     for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
         headers.remove(header);
@@ -248,7 +246,7 @@ fn status_zero() -> HeaderMap {
     HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))])
 }
 
-/// Reads a body to its end, as long as it can still be one message of at most `most` bytes.
+/// Reads a body to its end. Fails as soon as it cannot be one message of at most `most` bytes.
 async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
     let mut message = Vec::new();
     let mut trailers = None;
@@ -270,7 +268,7 @@ async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Ve
     Ok((message, trailers))
 }
 
-/// Decompresses a message, all members of the gzip stream (RFC 1952, section 2.2), and gives it a new prefix.
+/// Decompresses a message with all members of its gzip stream (RFC 1952, section 2.2), and adds a new prefix.
 fn decompressed(gzip: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
     let mut plain = Vec::new();
     let mut decoder = MultiGzDecoder::new(gzip).take(most as u64 + 1);

@@ -22,7 +22,7 @@ struct HealthListResponse {
     statuses: BTreeMap<String, HealthCheckResponse>,
 }
 
-/// Asks for all services and their statuses.
+/// Requests all services with their statuses.
 ///
 /// # Errors
 /// As tonic reports them.
@@ -53,7 +53,7 @@ pub(super) fn statuses(statuses: BTreeMap<String, HealthCheckResponse>) -> Resul
     Ok(statuses.into_iter().map(|(service, answer)| (service, answer.status)).collect())
 }
 
-/// Adds what a failure means for this method.
+/// Adds hints for the failures of this method.
 pub(super) fn explain(failure: Failure) -> Failure {
     match failure.grpc_code {
         Some(Code::ResourceExhausted) => failure.hint(

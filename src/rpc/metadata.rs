@@ -1,4 +1,4 @@
-//! Request metadata: what is sent with each request, and the values that are read from files.
+//! The metadata of each request, with values from arguments and from files.
 
 use std::{fmt, path::PathBuf};
 
@@ -49,21 +49,21 @@ impl Metadata {
     /// Adds a header.
     ///
     /// # Errors
-    /// A value that no header can have.
+    /// The value is not valid.
     pub(crate) fn append(&mut self, key: Key, value: &[u8]) -> Result<()> {
         match key {
             Key::Binary(key) => {
                 self.0.append_bin(key, BinaryMetadataValue::from_bytes(value));
             }
             Key::Ascii(key) => {
-                // What is not UTF-8 is not ASCII, and is refused as such.
+                // A value that is not UTF-8 is refused as not ASCII.
                 self.0.append(key, ascii_value(&String::from_utf8_lossy(value))?);
             }
         }
         Ok(())
     }
 
-    /// The same headers, and those whose values are in files.
+    /// Adds the headers whose values are in files.
     ///
     /// # Errors
     /// `file-unreadable`, and `usage` for a value that no header can have.
@@ -88,7 +88,7 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The headers for people, secrets masked.
+    /// The headers for `-v`, with secrets masked.
     pub(crate) fn describe(&self) -> Vec<String> {
         let headers = self.0.clone().into_headers();
         let others = headers.iter().filter(|(name, _)| *name != USER_AGENT);
@@ -117,10 +117,10 @@ impl fmt::Display for MetadataFile {
     }
 }
 
-/// Reads the value of a header.
+/// Parses the value of a header.
 ///
 /// # Errors
-/// Characters that no value can have.
+/// The value has invalid characters.
 pub(crate) fn ascii_value(text: &str) -> Result<AsciiMetadataValue> {
     let is_printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
     ensure!(is_printable, "the value may have printable ASCII characters only (others: in a name-bin header)");

@@ -50,7 +50,7 @@ pub(super) fn status(headers: &HeaderMap) -> Option<Result<u32, Failure>> {
     }))
 }
 
-/// The failure that the server's own status stands for.
+/// The failure for a gRPC status.
 pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Failure {
     let code = i32::try_from(status).map_or(Code::Unknown, Code::from);
     let kind = match code {
@@ -66,7 +66,7 @@ pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Fa
         cause += &format!(" (grpc-status {status})");
     }
     if let Some(message) = headers.get(GRPC_MESSAGE) {
-        // Percent-encoded UTF-8 by the specification. Whatever it is, the status counts.
+        // Percent-encoded UTF-8 by the specification. The status counts even if it is not.
         let message = percent_decode(message.as_bytes()).decode_utf8_lossy();
         if !message.is_empty() {
             cause += &format!(": {}", printable(&message, MAX_TEXT));
@@ -85,7 +85,7 @@ pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Fa
     }
 }
 
-/// Names a code as the gRPC documents do.
+/// The name of a code in the gRPC documentation.
 fn code_name(code: Code) -> String {
     snake_case(&format!("{code:?}")).to_uppercase()
 }
@@ -108,7 +108,7 @@ pub(super) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Failure {
     Failure::new(Kind::NotGrpc, cause).hint("an HTTP server or a proxy answers here; probe the gRPC port")
 }
 
-/// The failure that an HTTP status stands for (http-grpc-status-mapping.md).
+/// The failure for an HTTP status (http-grpc-status-mapping.md).
 pub(super) fn http_status(status: StatusCode) -> Failure {
     let code = match status.as_u16() {
         400 => Code::Internal,

@@ -25,7 +25,7 @@ impl SpiffeId {
     /// Reads a SPIFFE ID.
     ///
     /// # Errors
-    /// What no SPIFFE ID may have.
+    /// The text is not a SPIFFE ID.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         ensure!(text.len() <= MAX_ID, "a SPIFFE ID has at most {MAX_ID} bytes");
         let rest = text.strip_prefix("spiffe://").ok_or_else(|| anyhow!("a SPIFFE ID begins with spiffe://"))?;
@@ -42,7 +42,7 @@ impl SpiffeId {
         Ok(Self { trust_domain: TrustDomain::named(trust_domain)?, path: path.to_owned() })
     }
 
-    /// Whether this is a trust domain's own ID, which no workload has.
+    /// Whether this is the ID of a trust domain, not of a workload.
     pub(crate) fn is_trust_domain(&self) -> bool {
         self.path.is_empty()
     }
@@ -58,7 +58,7 @@ impl TrustDomain {
     /// Reads a trust domain's name, or the ID of one or of a workload in it.
     ///
     /// # Errors
-    /// What no trust domain may have.
+    /// The text is not a trust domain.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         if text.contains("://") { Ok(SpiffeId::parse(text)?.trust_domain) } else { Self::named(text) }
     }

@@ -73,8 +73,8 @@ fn verify_chain(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<(), rustls::Error> {
     let domain = &id.trust_domain;
-    // webpki takes every trust anchor for a CA, whatever the certificate says and however old it is, and it does not check
-    // the key usages of intermediate ones.
+    // webpki treats every trust anchor as a CA, even if its certificate is expired or not one of a CA. It does not check the
+    // key usages of intermediate certificates.
     let issuers = bundle.iter().filter_map(|der| Some((der, describe(der).filter(may_issue)?)));
     let (issuers, out_of_date): (Vec<_>, Vec<_>) =
         issuers.partition(|(_, issuer)| (issuer.not_before..=issuer.not_after).contains(&now));
@@ -82,7 +82,7 @@ fn verify_chain(
     let chain: Vec<Description> = iter::once(end_entity).chain(intermediates).filter_map(describe).collect();
     let intermediates: Vec<_> =
         intermediates.iter().filter(|der| describe(der).is_some_and(|issuer| may_issue(&issuer))).cloned().collect();
-    // webpki's trust anchors have lost their limits of the length of paths.
+    // webpki's trust anchors do not keep the path length constraint.
     let keeps_limit = |path: &VerifiedPath<'_>| {
         let length = path.intermediate_certificates().count();
         let mut limits = anchors.iter().zip(&issuers).filter(|(anchor, _)| **anchor == *path.anchor());
@@ -149,7 +149,7 @@ fn may_issue(certificate: &Description) -> bool {
     certificate.is_authority && certificate.signs_certificates
 }
 
-/// Accepts a certificate whatever its extended key usages are.
+/// Accepts any extended key usages.
 struct AnyPurpose;
 
 impl ExtendedKeyUsageValidator for AnyPurpose {
@@ -161,7 +161,7 @@ impl ExtendedKeyUsageValidator for AnyPurpose {
 /// Reads the SPIFFE ID of a certificate that is the X.509-SVID of a workload (X509-SVID.md, sections 2 to 4).
 ///
 /// # Errors
-/// Why it is not one.
+/// The certificate is not an X.509-SVID.
 pub(super) fn id_of(certificate: &CertificateDer<'_>) -> Result<SpiffeId, String> {
     const UNREADABLE: &str = "it cannot be read";
     let certificate = Certificate::from_der(certificate).map_err(|_| UNREADABLE)?;

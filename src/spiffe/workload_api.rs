@@ -1,4 +1,4 @@
-//! The SPIFFE Workload API (`SPIFFE_Workload_API.md`): our X.509-SVID, and the bundles of the trust domains to trust.
+//! Fetches our X.509-SVID and the trust bundles from the SPIFFE Workload API (`SPIFFE_Workload_API.md`).
 
 use std::{collections::BTreeMap, env, fmt, net::SocketAddr};
 
@@ -29,19 +29,19 @@ use crate::{
     trace::Trace,
 };
 
-/// The variable that says where the Workload API is (`SPIFFE_Workload_Endpoint.md`, section 4).
+/// The variable with the address of the Workload API (`SPIFFE_Workload_Endpoint.md`, section 4).
 const ENDPOINT: &str = "SPIFFE_ENDPOINT_SOCKET";
-/// The API refuses requests without it, as a defence against server-side request forgery (section 2 there).
+/// The API refuses requests without this header, as a defence against server-side request forgery (section 2).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
-/// The most certificates that a chain or a bundle may have.
+/// The maximum number of certificates in a chain or a bundle.
 const MAX_CERTIFICATES: usize = 1000;
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
-/// What the Workload API gives a workload: its own identity, and the means to verify others.
+/// A response of the Workload API: our identity, and the trust bundles to verify others.
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) svid: Svid,
-    /// The trusted certificates of each trust domain: our own, and those it is federated with.
+    /// The trusted certificates of our trust domain and of federated ones.
     pub(super) bundles: BTreeMap<TrustDomain, Vec<CertificateDer<'static>>>,
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Workload {
 #[derive(Debug)]
 pub(super) struct Svid {
     pub(super) id: SpiffeId,
-    /// Its certificate, and the intermediate ones up to the trust domain's.
+    /// Its certificate and the intermediate certificates.
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-// The messages, as workload.proto has them.
+// The messages of workload.proto.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct X509SvidRequest {}
@@ -72,34 +72,34 @@ struct X509SvidResponse {
 struct X509Svid {
     #[prost(string, tag = "1")]
     spiffe_id: String,
-    /// The certificate and the intermediate ones up to the bundle, one after another in DER.
+    /// The certificate and the intermediate certificates, concatenated in DER.
     #[prost(bytes = "vec", tag = "2")]
     chain: Vec<u8>,
     /// PKCS#8, in DER.
     #[prost(bytes = "vec", tag = "3")]
     key: Vec<u8>,
-    /// The certificates of its trust domain, one after another in DER.
+    /// The certificates of its trust domain, concatenated in DER.
     #[prost(bytes = "vec", tag = "4")]
     bundle: Vec<u8>,
 }
 
 impl fmt::Debug for X509Svid {
-    /// Leaves the key out.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("X509Svid").field("spiffe_id", &self.spiffe_id).finish_non_exhaustive()
     }
 }
 
-/// Asks the Workload API for our identity. `keeps_trying` says whether to wait for an agent that may be about to start.
+/// Fetches our identity from the Workload API. `keeps_trying` says whether to retry while the agent may be about to start.
 ///
 /// # Errors
 /// Those of the phase spiffe.
 pub(super) async fn fetch(keeps_trying: bool, deadline: Deadline, trace: &Trace) -> Result<Workload, Failure> {
-    let begun = trace.begin(Phase::Spiffe);
+    let started = trace.begin(Phase::Spiffe);
     let agent = agent()?;
     let what = format!("the SPIFFE Workload API at {}", agent.address);
     let connector = Connector { target: &agent, tls: None, purpose: Purpose::Requests(1), keeps_trying };
-    // The steps to the agent are not those of the probe.
+    // The steps of the connection to the agent are not part of the probe's trace.
     let connection = connector.connect(deadline, &Trace::unfollowed()).await;
     let connection = connection.map_err(|failure| unreachable(&what, failure))?;
     let response = deadline.bound(request(&connection)).await;
@@ -113,7 +113,7 @@ pub(super) async fn fetch(keeps_trying: bool, deadline: Deadline, trace: &Trace)
         }
     };
     let workload = workload(&what, response)?;
-    trace.end(Phase::Spiffe, begun, || {
+    trace.end(Phase::Spiffe, started, || {
         let domains: Vec<String> = workload.bundles.keys().map(ToString::to_string).collect();
         let until = describe(&workload.svid.chain[0]).map(|certificate| date_time(certificate.not_after));
         format!("we are {} until {}, trust domains {}", workload.svid.id, until.unwrap_or_default(), domains.join(", "))
@@ -121,7 +121,7 @@ pub(super) async fn fetch(keeps_trying: bool, deadline: Deadline, trace: &Trace)
     Ok(workload)
 }
 
-/// The target that `SPIFFE_ENDPOINT_SOCKET` names.
+/// The target in `SPIFFE_ENDPOINT_SOCKET`.
 fn agent() -> Result<Target, Failure> {
     let unusable = |message: String| {
         Failure::new(Kind::WorkloadApiAddress, message)
@@ -134,7 +134,7 @@ fn agent() -> Result<Target, Failure> {
     parse_endpoint(&text).map_err(|cause| unusable(format!("{ENDPOINT} \"{}\": {cause}", excerpt(&text))))
 }
 
-/// Reads `unix:///path`, `unix:/path` or `tcp://ip:port`.
+/// Parses `unix:///path`, `unix:/path` or `tcp://ip:port`.
 fn parse_endpoint(text: &str) -> anyhow::Result<Target> {
     const FORMS: &str = "write unix:///path or tcp://ip:port";
     ensure!(!text.contains(['?', '#']), FORMS);
@@ -147,7 +147,7 @@ fn parse_endpoint(text: &str) -> anyhow::Result<Target> {
     Ok(Target { address: text.to_owned(), endpoint, authority: String::new() })
 }
 
-/// The failure of a connection to the agent. A socket that is not an agent's, or not for us, is final.
+/// The failure of a connection to the agent. It is final if the socket is not one of an agent, or permission is denied.
 fn unreachable(what: &str, Failure { kind, message, hint, .. }: Failure) -> Failure {
     let message = format!("no SVID from {what}: {message}");
     let (kind, hint) = match kind {
@@ -175,11 +175,11 @@ async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
     *request.metadata_mut() = metadata;
     let codec = ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
     let responses = client.server_streaming(request, PathAndQuery::from_static(PATH), codec).await?;
-    // The first response is the current one. Others follow when it changes.
+    // The first response is the current state. Later responses are updates.
     responses.into_inner().message().await.map(Option::unwrap_or_default)
 }
 
-/// The failure of a request that the Workload API did not answer with SVIDs.
+/// The failure of a request that the Workload API answered without SVIDs.
 fn refused(what: &str, status: &Status) -> Failure {
     let guarded = guarded_failure(status);
     let cause = guarded.map_or_else(|| status.message(), |failure| &failure.message);
@@ -193,7 +193,7 @@ fn refused(what: &str, status: &Status) -> Failure {
     Failure { grpc_code: code, ..failure }
 }
 
-/// The first identity of a response, which is the default one, and the bundles of all.
+/// The first identity of a response, which is the default, and the bundles of all identities.
 fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidResponse) -> Result<Workload, Failure> {
     let invalid =
         |cause: &str| Failure::new(Kind::SvidInvalid, format!("the response of {what} cannot be used: {cause}"));
@@ -234,9 +234,9 @@ fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidR
     Ok(Workload { svid: Svid { id, chain, key }, bundles })
 }
 
-/// Splits certificates that follow one another in DER.
+/// Splits concatenated certificates in DER.
 fn split(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    /// The tag of a certificate.
+    /// The DER tag of a certificate (SEQUENCE).
     const SEQUENCE: u8 = 0x30;
     let mut reader = SliceReader::new(der).ok()?;
     let mut certificates = Vec::new();

@@ -1,4 +1,4 @@
-//! What a certificate says (RFC 5280): its subject and names, its issuer, its validity, what it may be used for.
+//! Reads certificates (RFC 5280): subject and names, issuer, validity, permitted uses.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -33,13 +33,13 @@ pub(crate) struct Description {
     pub(crate) is_authority: bool,
     /// Whether its key usages allow its key to sign certificates.
     pub(crate) signs_certificates: bool,
-    /// How many intermediate CAs may follow it in a chain, where that is limited.
+    /// How many intermediate CAs may follow it in a chain, if that is limited.
     pub(crate) path_length: Option<u8>,
     /// The size of its key, if that is an RSA key.
     pub(crate) rsa_bits: Option<usize>,
 }
 
-/// Reads a certificate. `None` where it cannot be read.
+/// Reads a certificate. `None` if it cannot be parsed.
 pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let certificate = certificate.tbs_certificate();
@@ -68,7 +68,7 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
     })
 }
 
-/// Whether a certificate is for this public key, in DER. `None` where the certificate cannot be read.
+/// Whether a certificate is for this public key, in DER. `None` if the certificate cannot be parsed.
 pub(crate) fn is_for_key(certificate: &CertificateDer<'_>, key: &[u8]) -> Option<bool> {
     let certificate = Certificate::from_der(certificate).ok()?;
     Some(certificate.tbs_certificate().subject_public_key_info().to_der().ok()? == key)

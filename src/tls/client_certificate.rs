@@ -18,7 +18,7 @@ pub(crate) enum KeyProblem {
     UnreadableCertificate,
 }
 
-/// Joins a certificate chain, the client's own certificate first, with its private key.
+/// Combines a certificate chain, the client's own certificate first, with its private key.
 ///
 /// # Errors
 /// [`KeyProblem`].
@@ -31,7 +31,7 @@ pub(crate) fn certified_key(
     // rustls compares them too, but only for certificates of version 3, and clients use others.
     let key = certified.key.public_key();
     match key.map(|key| is_for_key(&certified.cert[0], &key)) {
-        // A signer that does not tell its public key cannot be compared.
+        // A signer without a public key cannot be compared.
         None | Some(Some(true)) => Ok(certified),
         Some(Some(false)) => Err(KeyProblem::Mismatch),
         Some(None) => Err(KeyProblem::UnreadableCertificate),

@@ -1,4 +1,4 @@
-//! What TLS needs, from the files that the user named: trust anchors, the client certificate and its key.
+//! Reads the files for TLS: trust anchors, the client certificate and its key.
 
 use std::{
     path::{Path, PathBuf},
@@ -39,7 +39,7 @@ pub(crate) enum Trust {
     Anyone,
 }
 
-/// Trust anchors as they were read.
+/// Trust anchors from the files.
 #[derive(Debug)]
 enum Anchors {
     Anyone,
@@ -47,7 +47,7 @@ enum Anchors {
     System(SystemRoots),
 }
 
-/// Reads the files and makes of them what a handshake needs.
+/// Reads the files and prepares the trust anchors and the identity for a handshake.
 ///
 /// # Errors
 /// Those of the phase usage.

@@ -6,7 +6,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Trusts every server. Without an identity to prove, a signature by the certificate's key proves nothing either.
+/// Trusts every server. It does not verify signatures: without a trusted identity they prove nothing.
 #[derive(Debug)]
 pub(super) struct Anyone;
 

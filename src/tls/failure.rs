@@ -1,4 +1,4 @@
-//! What the failures of a handshake mean, told from rustls's typed errors, the server's certificates and its first bytes.
+//! Explains why a handshake failed, from rustls's typed errors, the server's certificates and its first bytes.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::{
     text::{io_cause, snake_case},
 };
 
-/// One handshake, with what its failure messages need.
+/// One handshake, with the data for its failure messages.
 pub(super) struct Attempt<'a> {
     /// The address as the user gave it.
     pub(super) target: &'a str,
@@ -25,7 +25,7 @@ pub(super) struct Attempt<'a> {
     pub(super) trusted: &'a Trusted,
     /// Our certificate and key.
     pub(super) identity: Option<&'a CertifiedKey>,
-    /// The flag that asks for TLS.
+    /// The flag that enables TLS.
     pub(super) flag: &'static str,
     pub(super) observed: &'a Observed,
 }
@@ -35,7 +35,7 @@ impl Attempt<'_> {
         Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target))
     }
 
-    /// The failure of a handshake that ended with `error`, after the server had sent `first_bytes`.
+    /// The failure of a handshake that ended with `error` after the server sent `first_bytes`.
     pub(super) fn failure(&self, error: &io::Error, first_bytes: &FirstBytes) -> Failure {
         let opening = first_bytes.received().opening();
         match opening {
@@ -90,7 +90,7 @@ impl Attempt<'_> {
         self.failed(Kind::TlsNoH2, cause).hint("gRPC needs HTTP/2; is this the gRPC port, or a proxy without it?")
     }
 
-    /// The failure that an alert tells, if `error` is one.
+    /// The failure for a TLS alert, if `error` is one.
     pub(super) fn by_alert(&self, error: &io::Error) -> Option<Failure> {
         match tls_error(error) {
             Some(rustls::Error::AlertReceived(alert)) => Some(self.alert(*alert)),
@@ -98,8 +98,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// What it means that the server closes without an alert, as many do, before it has sent anything: if it asked for a
-    /// certificate, that is the only thing it can have refused.
+    /// The failure when the server closes without an alert before it sends any data, as many servers do. If it requested a
+    /// certificate, it can only have rejected that.
     pub(super) fn silent_refusal(&self) -> Option<Failure> {
         if !self.observed.is_certificate_requested() {
             return None;
@@ -209,7 +209,7 @@ impl Attempt<'_> {
 
     fn alert(&self, alert: AlertDescription) -> Failure {
         let cause = format!("the server refused it: alert {}", alert_name(alert));
-        // What servers send when they do not like the client's certificate, or its absence (RFC 8446, section 6.2).
+        // Alerts for a rejected or missing client certificate (RFC 8446, section 6.2).
         let about_certificates = matches!(
             alert,
             AlertDescription::CertificateRequired
@@ -299,7 +299,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Words webpki's objection to a certificate.
+/// Describes why webpki rejected a certificate.
 fn unacceptable(error: &CertificateError) -> String {
     let webpki = match error {
         CertificateError::Other(OtherError(error)) => error.downcast_ref(),
@@ -324,7 +324,7 @@ fn unacceptable(error: &CertificateError) -> String {
     }
 }
 
-/// Whose limit of validity this is: the server's own certificate's, or else one of its issuers'.
+/// Says which certificate has this limit of validity: the server's own, or one of its issuers'.
 fn whose(own: Option<UnixTime>, limit: UnixTime) -> &'static str {
     if own.is_none_or(|own| own == limit) { "the certificate" } else { "a CA certificate in its chain" }
 }

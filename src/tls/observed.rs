@@ -1,4 +1,4 @@
-//! What one handshake shows of the server while it runs. rustls hands it to the verifier and to the client identity.
+//! Records what a handshake reveals about the server. The verifier and the client identity get it from rustls.
 
 use std::{
     iter,
@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::certificate::{Description, describe};
 
-/// What one handshake shows of the server while it runs.
+/// What a handshake revealed about the server.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     /// The certificates that the server presented, its own first.

@@ -1,4 +1,4 @@
-//! Certificate and key files in PEM (RFC 7468), or a failure that says what the file holds instead.
+//! Parses certificate and key files in PEM (RFC 7468). A failure says what the file contains instead.
 
 use std::{fmt, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     text::excerpt,
 };
 
-/// A file that the user named, read whole. It may hold a private key.
+/// The content of a user's file. It may contain a private key.
 pub(crate) struct PemFile {
     /// The flag and the path, for messages.
     name: String,
@@ -71,8 +71,8 @@ impl PemFile {
         first.ok_or_else(|| self.holds_no_certificate(is_broken))
     }
 
-    /// The certificates that are `wanted`, a few of many. The others are only decoded, and not in constant time as keys must
-    /// be, because parsing a whole bundle takes longer than the rest of a probe.
+    /// The certificates that are `wanted`, usually a few of many. Parsing a whole bundle takes longer than the rest of a probe,
+    /// so the others are only decoded, and not in constant time (which only keys need).
     pub(crate) fn certificates_where(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<CertificateDer<'static>> {
         let mut found = Vec::new();
         let (mut offset, mut begin, mut base64) = (0, None, Vec::new());
@@ -80,7 +80,7 @@ impl PemFile {
             if line.starts_with(b"-----BEGIN ") {
                 begin.get_or_insert(offset);
             } else if line.starts_with(b"-----END ") {
-                // A section that is not plain base64 is left to the thorough parser.
+                // The full parser handles sections that are not plain base64.
                 if STANDARD.decode(&base64).map_or(true, |der| wanted(&der)) {
                     let section = &self.content[begin.unwrap_or(offset)..offset + line.len()];
                     found.extend(CertificateDer::pem_slice_iter(section).filter_map(Result::ok));
@@ -167,7 +167,7 @@ impl PemFile {
         matches!(self.content.as_slice(), [0x30, 0x81..=0x84, ..])
     }
 
-    /// What the file's PEM sections are called.
+    /// The labels of the file's PEM sections.
     fn labels(&self) -> Vec<String> {
         const SHOWN: usize = 4;
         let label = |line: &str| Some(line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----")?.to_owned());

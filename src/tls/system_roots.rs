@@ -1,4 +1,4 @@
-//! The system's trust anchors. Of a bundle only those are parsed that are named as issuers in the server's chain: parsing all
+//! The system's trust anchors. From a bundle it parses only the certificates that the server's chain names as issuers: parsing all
 //! would take longer than the rest of a probe.
 
 use std::{
@@ -54,7 +54,7 @@ fn is_usable(certificate: &CertificateDer<'_>) -> bool {
     anchor_from_trusted_cert(certificate).is_ok()
 }
 
-/// Finds the system's trusted certificates: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or those in the usual places.
+/// Finds the system's trusted certificates: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or those at the default paths.
 ///
 /// # Errors
 /// `no-trust-anchors`.
@@ -85,7 +85,7 @@ pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Re
         }
     }
     let (mut certificates, mut broken) = (Vec::new(), 0);
-    // A bundle in its usual place holds the certificates of the directories, too.
+    // A bundle at a default path also contains the certificates of the directories.
     let needs_directories = bundle.is_none() || file.is_some();
     let is_needed = |directory: &&PathBuf| needs_directories && !directory.as_os_str().is_empty();
     let directories = places.directories.iter().filter(is_needed);
@@ -110,7 +110,7 @@ pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Re
     Ok(SystemRoots { bundle, certificates, broken, first })
 }
 
-/// Where a system's trusted certificates are.
+/// The location of the system's trusted certificates.
 struct Places {
     /// A file with all of them, and the variable or words that name it.
     bundle: Option<(&'static str, PathBuf)>,

@@ -1,4 +1,4 @@
-//! The verification of a server's certificate, by whichever trust anchors there are.
+//! Verifies server certificates, for all sources of trust anchors.
 
 use std::{fmt, iter, sync::Arc};
 
@@ -27,12 +27,12 @@ use crate::{
     trace::Trace,
 };
 
-/// Judges a server by something other than its name, such as its SPIFFE ID.
+/// Verifies a server by something other than its host name, such as its SPIFFE ID.
 pub(crate) trait PeerPolicy: fmt::Debug + Send + Sync {
-    /// Verifies the chain of certificates that a server presents, and that the server is the one that is meant.
+    /// Verifies the certificate chain of a server, and that it belongs to the expected server.
     ///
     /// # Errors
-    /// [`NotAccepted`], or what is wrong with the chain.
+    /// [`NotAccepted`], or the error of the chain.
     fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -45,7 +45,7 @@ pub(crate) trait PeerPolicy: fmt::Debug + Send + Sync {
     fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String>;
 }
 
-/// Why a policy refuses a certificate.
+/// Why a policy rejects a certificate.
 #[derive(Debug)]
 pub(crate) struct NotAccepted {
     pub(crate) kind: Kind,
@@ -66,14 +66,13 @@ impl From<NotAccepted> for rustls::Error {
     }
 }
 
-/// Which servers are trusted, and what messages call that.
+/// Which servers are trusted, and how messages describe that.
 #[derive(Debug)]
 pub(crate) struct Trusted {
     judge: Arc<dyn ServerCertVerifier>,
-    /// The user's certificates. A server that presents one of them is the server that is meant, whatever kind of certificate
-    /// it is.
+    /// The user's certificates. A server that presents one of them is trusted, even if the certificate is not a CA's (pinning).
     pinned: Vec<CertificateDer<'static>>,
-    /// Whether there is a CA among them, so that other certificates than the pinned ones can be trusted.
+    /// Whether one of them is a CA, so that certificates other than the pinned ones can be trusted.
     trusts_issuers: bool,
     /// The user's certificates that have expired or are not yet valid.
     out_of_date: Vec<Description>,
@@ -119,7 +118,7 @@ impl Trusted {
         let (certificates, broken) = file.certificates()?;
         let mut out_of_date = Vec::new();
         let mut issuers = certificates.clone();
-        // webpki takes every trust anchor for a CA, whatever the certificate says and however old it is.
+        // webpki treats every trust anchor as a CA, even if its certificate is expired or not one of a CA.
         let now = UnixTime::now();
         issuers.retain(|certificate| match describe(certificate) {
             Some(description) if now < description.not_before || description.not_after < now => {
@@ -145,7 +144,7 @@ impl Trusted {
         self.source
     }
 
-    /// Whether servers are known by something other than their names.
+    /// Whether servers are verified by something other than their names.
     pub(super) fn is_by_policy(&self) -> bool {
         self.policy.is_some()
     }
@@ -174,8 +173,7 @@ fn note_broken(trace: &Trace, broken: usize) {
     }
 }
 
-/// A certificate is signed by another key than its issuer's: one of the two is older than the other's renewal, or damaged, or
-/// a forgery.
+/// A certificate is not signed by its issuer's key: one of the two was renewed, damaged or forged.
 #[derive(Debug)]
 pub(crate) struct WrongSigner;
 
@@ -187,7 +185,7 @@ impl fmt::Display for WrongSigner {
 
 impl std::error::Error for WrongSigner {}
 
-/// Whether a certificate was refused only for its place in the chain.
+/// Whether a certificate was rejected only because of its position in the chain.
 fn is_about_role(error: &CertificateError) -> bool {
     match error {
         CertificateError::UnknownIssuer => true,
@@ -256,19 +254,19 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Judges chains of certificates by the system's roots or by a policy, and signatures by the provider's algorithms.
+/// Verifies chains with the system's roots or a policy, and signatures with the provider's algorithms.
 #[derive(Debug)]
 struct Judge {
     by: By,
     provider: Arc<CryptoProvider>,
 }
 
-/// What chains of certificates are judged by.
+/// What verifies the chains.
 #[derive(Debug)]
 enum By {
     /// The system's trusted certificates. Only those that issued the server's chain are parsed.
     System(SystemRoots),
-    /// A policy, whatever the name.
+    /// A policy, which ignores the host name.
     Policy(Arc<dyn PeerPolicy>),
 }
 

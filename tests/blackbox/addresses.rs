@@ -1,4 +1,4 @@
-//! Addresses: every form that is dialled, with the `:authority` that the server sees, and every one that is refused.
+//! Address syntax: the forms that the probe dials, with the `:authority` that the server sees, and the forms it refuses.
 
 use std::{
     fs,
@@ -26,9 +26,9 @@ fn authority(recorder: &Recorder, address: &str) -> String {
     recorder.request().uri().authority().expect("the request has one").to_string()
 }
 
-/// Expects the address to be refused before anything is dialled, which is exit code 1 in both modes.
+/// Expects the probe to refuse the address without dialling: exit code 1 in both modes.
 #[track_caller]
-fn refuse(address: &str, cause: &str) {
+fn expect_refused(address: &str, cause: &str) {
     let addr = format!("-addr={address}");
     for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
         Probe::new([mode, &addr]).run().expect_error(1, &format!("error: {addr}: {cause}"));
@@ -37,7 +37,7 @@ fn refuse(address: &str, cause: &str) {
 }
 
 #[test]
-fn tcp_addresses_over_ipv4() {
+fn ipv4_address_forms_are_dialled_with_their_authority() {
     let recorder = Recorder::plaintext();
     let port = recorder.server.port();
     for (form, seen) in [
@@ -67,7 +67,7 @@ fn tcp_addresses_over_ipv4() {
 }
 
 #[test]
-fn tcp_addresses_over_ipv6() {
+fn ipv6_address_forms_are_dialled_with_their_authority() {
     let recorder = Recorder::plaintext_v6();
     let port = recorder.server.port();
     for (form, seen) in [
@@ -88,9 +88,9 @@ fn tcp_addresses_over_ipv6() {
     }
 }
 
-/// Port 443 is not ours to listen on, so the attempt must do: 127.77.13.9 is this machine, but nobody's habit.
+/// Only root can listen on port 443, so the test checks the failed attempt. No other program uses 127.77.13.9.
 #[test]
-fn dns_targets_without_a_port_mean_443() {
+fn dns_target_without_port_uses_443() {
     for form in ["dns:///127.77.13.9", "dns:127.77.13.9"] {
         let ran = Probe::new([&format!("-addr={form}"), "-exit-codes=detailed"]).run();
         ran.expect_error(2, &format!("error: cannot connect to {form}: connection refused (127.77.13.9:443)"));
@@ -98,7 +98,7 @@ fn dns_targets_without_a_port_mean_443() {
 }
 
 #[test]
-fn this_machine_is_both_of_its_loopback_addresses() {
+fn localhost_tries_both_loopback_addresses() {
     for address in [":1", "localhost:1", "dns:///localhost:1"] {
         let ran = Probe::new([address, "-exit-codes=detailed"]).run();
         let both = "connection refused (127.0.0.1:1, [::1]:1)";
@@ -107,7 +107,7 @@ fn this_machine_is_both_of_its_loopback_addresses() {
 }
 
 #[test]
-fn http_and_https_are_ports() {
+fn port_names_http_and_https_are_accepted() {
     for (form, port) in [("127.77.13.9:http", 80), ("127.77.13.9:https", 443)] {
         let ran = Probe::new([form, "-exit-codes=detailed"]).run();
         ran.expect_error(2, &format!("error: cannot connect to {form}: connection refused (127.77.13.9:{port})"));
@@ -115,10 +115,10 @@ fn http_and_https_are_ports() {
 }
 
 #[test]
-fn unix_sockets_by_absolute_path() {
+fn unix_socket_by_absolute_path_is_dialled() {
     let files = Files::new();
     let path = files.path("socket");
-    let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is ours"));
+    let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is writable"));
     let path = path.display();
     for form in [
         format!("unix:{path}"),
@@ -131,10 +131,10 @@ fn unix_sockets_by_absolute_path() {
 }
 
 #[test]
-fn unix_sockets_by_relative_path() {
+fn unix_socket_by_relative_path_is_dialled() {
     let files = Files::new();
-    fs::create_dir(files.path("run")).expect("the directory is ours");
-    let recorder = Recorder::unix(UnixListener::bind(files.path("run/socket")).expect("the directory is ours"));
+    fs::create_dir(files.path("run")).expect("the directory is writable");
+    let recorder = Recorder::unix(UnixListener::bind(files.path("run/socket")).expect("the directory is writable"));
     for (form, directory) in [
         ("unix:run/socket", files.path("")),
         ("unix:./run/socket", files.path("")),
@@ -148,51 +148,51 @@ fn unix_sockets_by_relative_path() {
 }
 
 #[test]
-fn unix_sockets_may_be_named_as_they_like() {
+fn unix_socket_path_may_have_special_characters() {
     let files = Files::new();
     for name in ["with:colon", "with@at", "with%percent", "\u{e9}\u{1f980}", "a.b-c_d,e=f"] {
         let path = files.path(name);
-        let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is ours"));
+        let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is writable"));
         assert_eq!(authority(&recorder, &format!("unix:{}", path.display())), "localhost", "{name}");
     }
 }
 
-/// A space is no trap here as it is in a host name, and Go dials it.
+/// Go dials such a path, too. In a host name a space is refused.
 #[test]
-fn a_unix_socket_may_have_a_space_in_its_name() {
+fn unix_socket_path_may_have_a_space() {
     let files = Files::new();
     let path = files.path("with space");
-    let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is ours"));
+    let recorder = Recorder::unix(UnixListener::bind(&path).expect("the directory is writable"));
     assert_eq!(authority(&recorder, &format!("unix:{}", path.display())), "localhost");
 }
 
 #[test]
-fn the_longest_path_of_a_unix_socket_is_reached() {
+fn unix_socket_path_may_have_107_bytes_and_no_more() {
     let files = Files::new();
     let directory = files.path("").display().to_string();
     let longest = format!("{directory}{}", "x".repeat(107 - directory.len()));
-    let recorder = Recorder::unix(UnixListener::bind(&longest).expect("the directory is ours"));
+    let recorder = Recorder::unix(UnixListener::bind(&longest).expect("the directory is writable"));
     assert_eq!(authority(&recorder, &format!("unix:{longest}")), "localhost");
     assert_eq!(authority(&recorder, &format!("unix://{longest}")), "localhost");
 
-    refuse(&format!("unix:{longest}x"), "the path of a unix socket has at most 107 bytes");
-    refuse(&format!("unix://{longest}x"), "the path of a unix socket has at most 107 bytes");
-    // Bytes are counted, not characters.
-    refuse(&format!("unix:/{}", "\u{e9}".repeat(54)), "the path of a unix socket has at most 107 bytes");
-    refuse(&format!("unix-abstract:{}", "x".repeat(108)), "the name of a unix socket has at most 107 bytes");
+    expect_refused(&format!("unix:{longest}x"), "the path of a unix socket has at most 107 bytes");
+    expect_refused(&format!("unix://{longest}x"), "the path of a unix socket has at most 107 bytes");
+    // The limit counts bytes, not characters.
+    expect_refused(&format!("unix:/{}", "\u{e9}".repeat(54)), "the path of a unix socket has at most 107 bytes");
+    expect_refused(&format!("unix-abstract:{}", "x".repeat(108)), "the name of a unix socket has at most 107 bytes");
 }
 
 #[test]
-fn unix_sockets_in_the_abstract_namespace() {
-    // The namespace is the machine's, so the name holds our process.
+fn abstract_unix_socket_is_dialled() {
+    // All processes share the namespace, so the process ID makes the name unique.
     let name = format!("grpc-health-probe-test-{}", process::id());
     let listen = |name: &str| {
         let address = UnixAddress::from_abstract_name(name).expect("a short name");
-        Recorder::unix(UnixListener::bind_addr(&address).expect("the name is ours"))
+        Recorder::unix(UnixListener::bind_addr(&address).expect("no other process uses the name"))
     };
     let recorder = listen(&name);
     assert_eq!(authority(&recorder, &format!("unix-abstract:{name}")), "localhost");
-    // After `//` comes an authority, which is empty here, and the slash belongs to the name.
+    // After `//` comes an empty authority. The third slash belongs to the name.
     let slash = listen(&format!("/{name}"));
     assert_eq!(authority(&slash, &format!("unix-abstract:///{name}")), "localhost");
     assert_eq!(authority(&slash, &format!("unix-abstract:/{name}")), "localhost");
@@ -201,7 +201,7 @@ fn unix_sockets_in_the_abstract_namespace() {
 }
 
 #[test]
-fn tonic_serves_on_every_kind_of_address() {
+fn tonic_server_is_healthy_on_every_address_type() {
     let files = Files::new();
     let path = files.path("socket");
     let (v4, v6, _unix) = (server::plaintext(), server::plaintext_v6(), server::unix(&path));
@@ -221,13 +221,13 @@ fn tonic_serves_on_every_kind_of_address() {
 }
 
 #[test]
-fn the_server_name_stands_for_the_authority() {
+fn tls_server_name_replaces_the_authority() {
     let authority_key = Authority::new("root");
     let leaf = authority_key.server(&["probe.test", "10.1.2.3", "fd00::7"]);
     let files = Files::new();
     let ca_cert = format!("-tls-ca-cert={}", files.write("ca.pem", &authority_key.pem));
-    let recorder = recorder_with_tls(&leaf);
-    // The name stands alone, without the port.
+    let recorder = tls_recorder(&leaf);
+    // The authority is the name alone, without the port.
     for (name, seen) in
         [("probe.test", "probe.test"), ("PROBE.test", "PROBE.test"), ("10.1.2.3", "10.1.2.3"), ("fd00::7", "[fd00::7]")]
     {
@@ -242,11 +242,11 @@ fn the_server_name_stands_for_the_authority() {
 }
 
 #[test]
-fn tls_leaves_the_authority_as_it_is() {
+fn tls_does_not_change_the_authority() {
     let root = Authority::new("root");
     let files = Files::new();
     let ca_cert = format!("-tls-ca-cert={}", files.write("ca.pem", &root.pem));
-    let recorder = recorder_with_tls(&root.server(&["localhost", "127.0.0.1"]));
+    let recorder = tls_recorder(&root.server(&["localhost", "127.0.0.1"]));
     let port = recorder.server.port();
     for (address, seen) in [
         (format!("localhost:{port}"), format!("localhost:{port}")),
@@ -261,12 +261,12 @@ fn tls_leaves_the_authority_as_it_is() {
     }
 }
 
-fn recorder_with_tls(leaf: &Leaf) -> Recorder {
+fn tls_recorder(leaf: &Leaf) -> Recorder {
     Recorder::tls(&TlsSetup { leaf, versions: rustls::ALL_VERSIONS, alpn: &["h2"], clients: None })
 }
 
 #[test]
-fn urls_are_refused_with_what_to_write_instead() {
+fn urls_are_refused_with_a_suggestion() {
     for (url, instead) in [
         ("http://localhost:50051", "localhost:50051"),
         ("http://localhost:50051/", "localhost:50051"),
@@ -283,12 +283,12 @@ fn urls_are_refused_with_what_to_write_instead() {
         ("h2c://localhost:50051", "localhost:50051"),
         ("tcp://localhost:50051", "localhost:50051"),
     ] {
-        refuse(url, &format!("a URL is not an address; write {instead}"));
+        expect_refused(url, &format!("a URL is not an address; write {instead}"));
     }
 }
 
 #[test]
-fn the_user_of_a_url_is_not_written_into_the_advice() {
+fn credentials_of_a_url_are_not_in_the_suggestion() {
     let ran = Probe::new(["-addr=http://user:password@localhost:50051/"]).run();
     assert!(ran.stderr.contains("write localhost:50051\n"), "{ran}");
 }
@@ -315,12 +315,12 @@ fn unknown_and_unsupported_schemes_are_refused() {
         ("ipv4:localhost:50051", "not an address of that family; write ipv4:1.2.3.4:50051"),
         ("ipv6:127.0.0.1:50051", "not an address of that family; write ipv6:[::1]:50051"),
     ] {
-        refuse(address, cause);
+        expect_refused(address, cause);
     }
 }
 
 #[test]
-fn addresses_with_something_missing_are_refused() {
+fn incomplete_addresses_are_refused() {
     let port = "the port is missing; write host:port";
     for (address, cause) in [
         ("localhost", port),
@@ -342,12 +342,12 @@ fn addresses_with_something_missing_are_refused() {
         ("unix:", "the path of the socket is missing"),
         ("unix-abstract:", "the name of the socket is missing"),
     ] {
-        refuse(address, cause);
+        expect_refused(address, cause);
     }
 }
 
 #[test]
-fn ports_that_cannot_be_are_refused() {
+fn invalid_ports_are_refused() {
     for (port, cause) in [
         ("0", "port 0 is not between 1 and 65535"),
         ("00", "port 00 is not between 1 and 65535"),
@@ -362,14 +362,14 @@ fn ports_that_cannot_be_are_refused() {
         ("50051/", "\"/\" after the port 50051 does not belong to an address"),
         ("50051/health", "\"/health\" after the port 50051 does not belong to an address"),
     ] {
-        refuse(&format!("localhost:{port}"), cause);
-        refuse(&format!("[::1]:{port}"), cause);
-        refuse(&format!("dns:///localhost:{port}"), cause);
+        expect_refused(&format!("localhost:{port}"), cause);
+        expect_refused(&format!("[::1]:{port}"), cause);
+        expect_refused(&format!("dns:///localhost:{port}"), cause);
     }
 }
 
 #[test]
-fn hosts_that_cannot_be_are_refused() {
+fn invalid_hosts_are_refused() {
     let brackets = "an IPv6 address needs brackets; write [::1]:50051";
     for (address, cause) in [
         ("::1:50051", brackets.to_owned()),
@@ -395,26 +395,26 @@ fn hosts_that_cannot_be_are_refused() {
         ("a,b:1", "',' cannot be in a host name".to_owned()),
         ("*:50051", "'*' cannot be in a host name".to_owned()),
     ] {
-        refuse(address, &cause);
+        expect_refused(address, &cause);
     }
-    // A user may have a password, and neither is told.
+    // The message repeats neither user nor password.
     for address in ["user@host:1", "user:secret@host:1", "user:secret@[::1]:1"] {
         let host = address.split_once('@').expect("there is a user").1;
         let line = format!("error: -addr=…@{host}: an address has no user; write host:port\n");
         Probe::new([format!("-addr={address}")]).run().expect(1, "", &line);
     }
     let label = "a part of a host name has at most 63 characters";
-    refuse(&format!("{}:50051", "a".repeat(64)), label);
-    refuse(&format!("b.{}.test:50051", "a".repeat(64)), label);
+    expect_refused(&format!("{}:50051", "a".repeat(64)), label);
+    expect_refused(&format!("b.{}.test:50051", "a".repeat(64)), label);
     let parts = vec!["a".repeat(63); 4].join(".");
     let shown = format!("{}…", &parts[..200]);
     let line = format!("error: -addr={shown}: a host name has at most 253 characters");
     Probe::new([format!("-addr={parts}:50051")]).run().expect_error(1, &line);
 }
 
-/// The longest names that may exist are left to the resolver.
+/// The probe refuses none of them itself: the lookup fails.
 #[test]
-fn hosts_of_any_legal_length_are_resolved() {
+fn longest_legal_host_names_are_resolved() {
     for host in ["a".repeat(63), format!("{}.{}", vec!["a".repeat(63); 3].join("."), "a".repeat(53))] {
         let ran = Probe::new([&format!("{host}.invalid.:1"), "-exit-codes=detailed", "-connect-timeout=100ms"]).run();
         assert!(ran.code == Some(2) && ran.stdout.is_empty(), "{ran}");
@@ -444,7 +444,7 @@ fn spaces_and_control_characters_are_refused_and_shown_escaped() {
 }
 
 #[test]
-fn unix_sockets_that_cannot_be_reached_are_told_apart() {
+fn unix_socket_failures_have_distinct_causes() {
     let files = Files::new();
     let address = |name: &str| format!("unix:{}", files.path(name).display());
     let missing = address("missing");
@@ -458,12 +458,12 @@ fn unix_sockets_that_cannot_be_reached_are_told_apart() {
     Probe::new([&address("file"), "-output=json"]).run().expect_kind(1, "connect", "not-a-socket");
     Probe::new([&address(""), "-output=json"]).run().expect_kind(1, "connect", "not-a-socket");
 
-    drop(UnixListener::bind(files.path("stale")).expect("the directory is ours"));
+    drop(UnixListener::bind(files.path("stale")).expect("the directory is writable"));
     let ran = Probe::new([&address("stale"), "-exit-codes=detailed"]).run();
     ran.expect_error(2, &format!("error: cannot connect to {}: connection refused", address("stale")));
     Probe::new([&address("stale"), "-output=json"]).run().expect_kind(1, "connect", "connection-refused");
 
-    let _datagrams = UnixDatagram::bind(files.path("datagrams")).expect("the directory is ours");
+    let _datagrams = UnixDatagram::bind(files.path("datagrams")).expect("the directory is writable");
     Probe::new([&address("datagrams"), "-output=json"]).run().expect_kind(1, "connect", "not-a-socket");
 
     let missing = format!("unix-abstract:grpc-health-probe-missing-{}", process::id());
@@ -471,14 +471,14 @@ fn unix_sockets_that_cannot_be_reached_are_told_apart() {
 }
 
 #[test]
-fn a_unix_socket_of_other_users_is_permission_denied() {
+fn unix_socket_without_permission_reports_permission_denied() {
     let Some(user) = privileges::another_user() else { return };
     let files = Files::new();
     let path = files.path("socket");
-    let _listener = UnixListener::bind(&path).expect("the directory is ours");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the socket is ours");
+    let _listener = UnixListener::bind(&path).expect("the directory is writable");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the test owns the socket");
     let address = format!("unix:{}", path.display());
-    // Modes mean nothing to root.
+    // Root ignores file modes.
     let ran = Probe::unprivileged(user, &files.path(""), [address.as_str(), "-exit-codes=detailed"]).run();
     ran.expect_error(2, &format!("error: cannot connect to {address}: permission denied"));
 }

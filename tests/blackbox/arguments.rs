@@ -1,4 +1,4 @@
-//! The command line: flags as Go writes them, what their values may be, and what is refused before anything is dialled.
+//! The command line: Go's flag syntax, the values of each flag, and what the probe refuses before it dials.
 
 use std::{env, ffi::OsString, os::unix::ffi::OsStringExt};
 
@@ -6,17 +6,17 @@ use crate::support::{
     frames,
     peer::Peer,
     pki::{Authority, Files},
-    probe::{PROBE_BINARY, Probe, Ran},
+    probe::{PROBE_BINARY, Probe, RunResult},
     server,
 };
 
-/// A port that nothing listens on. Usage errors come before it matters.
-const NOWHERE: &str = "-addr=127.0.0.1:1";
+/// A port where nothing listens. Usage errors come before the probe dials.
+const CLOSED_PORT: &str = "-addr=127.0.0.1:1";
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
 
-/// Runs the probe with words that it must refuse, which is exit code 1 in both modes, and compares the first line.
+/// Expects the probe to refuse these arguments with exit code 1 in both modes, and compares the first line.
 #[track_caller]
-fn refuse(words: &[&str], message: &str) {
+fn expect_refused(words: &[&str], message: &str) {
     for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
         let words = [&[mode], words].concat();
         Probe::new(words).run().expect_error(1, &format!("error: {message}"));
@@ -34,8 +34,8 @@ fn spellings(flag: &str, value: &str) -> [Vec<String>; 4] {
 }
 
 #[test]
-fn a_value_comes_after_an_equals_sign_or_in_the_next_word() {
-    // For each flag a value that shows in the first line that it was read.
+fn flag_value_may_follow_an_equals_sign_or_a_space() {
+    // For each flag, a value that the first line of the error repeats.
     let table = [
         ("addr", "127.0.0.1", "-addr=127.0.0.1: the port is missing; write host:port"),
         ("rpc-header", "x", "-rpc-header: a colon is missing; write 'name: value'"),
@@ -57,7 +57,7 @@ fn a_value_comes_after_an_equals_sign_or_in_the_next_word() {
     for (flag, value, message) in table {
         for mut words in spellings(flag, value) {
             if flag != "addr" {
-                words.push(NOWHERE.to_owned());
+                words.push(CLOSED_PORT.to_owned());
             }
             Probe::new(words).run().expect_error(1, &format!("error: {message}"));
         }
@@ -69,7 +69,7 @@ fn a_value_comes_after_an_equals_sign_or_in_the_next_word() {
 }
 
 #[test]
-fn a_flag_without_its_value_is_refused() {
+fn flag_without_a_value_is_refused() {
     for flag in [
         "addr",
         "service",
@@ -88,13 +88,13 @@ fn a_flag_without_its_value_is_refused() {
         for dashes in ["-", "--"] {
             let flag = format!("{dashes}{flag}");
             let message = format!("{} needs a value", flag.replacen("--", "-", 1));
-            refuse(&[NOWHERE, &flag], &message);
+            expect_refused(&[CLOSED_PORT, &flag], &message);
         }
     }
 }
 
 #[test]
-fn a_value_may_begin_with_a_dash() {
+fn flag_value_may_begin_with_a_dash() {
     let server = server::plaintext();
     let addr = server.addr();
     let unknown = format!("error: health check of {} failed: NOT_FOUND: service not registered", server.address);
@@ -102,19 +102,22 @@ fn a_value_may_begin_with_a_dash() {
         Probe::new([&addr, "-service", name]).run().expect_error(1, &unknown);
         Probe::new([&addr, &format!("-service={name}")]).run().expect_error(1, &unknown);
     }
-    refuse(&[NOWHERE, "-rpc-header", "-"], "-rpc-header: a colon is missing; write 'name: value'");
-    refuse(&[NOWHERE, "-rpc-timeout", "-1s"], "-rpc-timeout=-1s: must be greater than zero (specified: -1s)");
-    refuse(&["-addr", "--"], "-addr=--: the port is missing; write host:port");
+    expect_refused(&[CLOSED_PORT, "-rpc-header", "-"], "-rpc-header: a colon is missing; write 'name: value'");
+    expect_refused(
+        &[CLOSED_PORT, "-rpc-timeout", "-1s"],
+        "-rpc-timeout=-1s: must be greater than zero (specified: -1s)",
+    );
+    expect_refused(&["-addr", "--"], "-addr=--: the port is missing; write host:port");
 }
 
 #[test]
-fn only_the_first_equals_sign_parts_flag_and_value() {
-    refuse(&["-addr=a=b"], "-addr=a=b: the port is missing; write host:port");
-    refuse(&["-addr==b"], "-addr==b: the port is missing; write host:port");
+fn first_equals_sign_separates_flag_and_value() {
+    expect_refused(&["-addr=a=b"], "-addr=a=b: the port is missing; write host:port");
+    expect_refused(&["-addr==b"], "-addr==b: the port is missing; write host:port");
 }
 
 #[test]
-fn the_address_may_come_without_its_flag() {
+fn positional_address_is_accepted() {
     let server = server::plaintext();
     let address = server.address.to_string();
     let table: [&[&str]; 6] = [
@@ -131,23 +134,26 @@ fn the_address_may_come_without_its_flag() {
 }
 
 #[test]
-fn two_dashes_end_the_flags() {
-    refuse(&["--", "-tls"], "the address \"-tls\": the port is missing; write host:port");
-    refuse(&["-q", "--", "-addr=127.0.0.1:1"], "the address \"-addr=127.0.0.1:1\": '=' cannot be in a host name");
+fn double_dash_ends_the_flags() {
+    expect_refused(&["--", "-tls"], "the address \"-tls\": the port is missing; write host:port");
+    expect_refused(
+        &["-q", "--", "-addr=127.0.0.1:1"],
+        "the address \"-addr=127.0.0.1:1\": '=' cannot be in a host name",
+    );
 }
 
 const TOO_MANY: &str = "unexpected argument: only one address is accepted (and values with blanks need quotes)";
 
 #[test]
 fn two_addresses_are_refused() {
-    refuse(&["127.0.0.1:1", NOWHERE], "the address is given twice: with -addr and without");
-    refuse(&[NOWHERE, "127.0.0.1:1"], "the address is given twice: with -addr and without");
-    refuse(&["127.0.0.1:1", "127.0.0.1:2"], TOO_MANY);
-    refuse(&[NOWHERE, "--", "127.0.0.1:1", "x"], TOO_MANY);
+    expect_refused(&["127.0.0.1:1", CLOSED_PORT], "the address is given twice: with -addr and without");
+    expect_refused(&[CLOSED_PORT, "127.0.0.1:1"], "the address is given twice: with -addr and without");
+    expect_refused(&["127.0.0.1:1", "127.0.0.1:2"], TOO_MANY);
+    expect_refused(&[CLOSED_PORT, "--", "127.0.0.1:1", "x"], TOO_MANY);
 }
 
 #[test]
-fn without_an_address_there_is_nothing_to_probe() {
+fn missing_address_is_refused() {
     let hint = "hint: say what to probe: -addr=:50051\n";
     let table: [&[&str]; 8] = [
         &[],
@@ -165,11 +171,11 @@ fn without_an_address_there_is_nothing_to_probe() {
 }
 
 #[test]
-fn the_last_of_two_scalar_values_wins() {
+fn last_value_of_a_repeated_flag_wins() {
     let server = server::plaintext();
     let addr = server.addr();
     let healthy: [&[&str]; 8] = [
-        &[NOWHERE, &addr],
+        &[CLOSED_PORT, &addr],
         &["-addr", "127.0.0.1:1", "--addr", &server.address.to_string()],
         &["-rpc-timeout=0", "-rpc-timeout=5s", &addr],
         &["-timeout=x", "-timeout", "5s", &addr],
@@ -183,14 +189,14 @@ fn the_last_of_two_scalar_values_wins() {
     }
     Probe::new([&addr, "-service=down", "-exit-codes=docker", "-exit-codes=detailed"]).run().expect(4, DOWN, "");
     Probe::new([&addr, "-q=false", "-q"]).run().expect(0, "", "");
-    refuse(
-        &[NOWHERE, "-rpc-timeout=5s", "-rpc-timeout=0"],
+    expect_refused(
+        &[CLOSED_PORT, "-rpc-timeout=5s", "-rpc-timeout=0"],
         "-rpc-timeout=0: must be greater than zero (specified: 0s)",
     );
 }
 
 #[test]
-fn an_empty_text_counts_as_not_given() {
+fn empty_value_counts_as_not_given() {
     let server = server::plaintext();
     let addr = server.addr();
     for flag in [
@@ -207,18 +213,18 @@ fn an_empty_text_counts_as_not_given() {
         Probe::new([&addr, &format!("{flag}=")]).run().expect_healthy();
         Probe::new([&addr, flag, ""]).run().expect_healthy();
     }
-    // An empty name asks about nothing beside the one that is given.
+    // Empty names add nothing to the one that is given.
     Probe::new([&addr, "-service=", "-service=down", "-service="]).run().expect(1, DOWN, "");
 }
 
 #[test]
-fn booleans_are_spelled_as_in_go() {
+fn boolean_values_of_go_are_accepted() {
     let server = server::plaintext();
     let addr = server.addr();
-    // For each flag what shows that it is set: exit code, stdout, and the first line on stderr.
+    // For each flag, the output when it is set: exit code, stdout, and the first line on stderr.
     let table: [(&str, i32, &str, String); 7] = [
         ("tls", 1, "", format!("error: TLS handshake with {} failed: the server does not speak TLS", server.address)),
-        // This server has no gzip, and says so.
+        // This server does not support gzip.
         (
             "gzip",
             1,
@@ -234,7 +240,7 @@ fn booleans_are_spelled_as_in_go() {
         ("spiffe", 1, "", "error: SPIFFE_ENDPOINT_SOCKET is not set, and -spiffe needs it".to_owned()),
         ("alts", 1, "", "error: -alts is not supported yet".to_owned()),
     ];
-    let compare = |ran: &Ran, code: i32, stdout: &str, first_line: &str| {
+    let compare = |ran: &RunResult, code: i32, stdout: &str, first_line: &str| {
         let got = (ran.code, ran.stdout.as_str(), ran.stderr.lines().next().unwrap_or_default());
         assert_eq!(got, (Some(code), stdout, first_line), "{ran}");
     };
@@ -252,30 +258,30 @@ fn booleans_are_spelled_as_in_go() {
 }
 
 #[test]
-fn other_booleans_are_refused() {
+fn other_boolean_values_are_refused() {
     for flag in ["tls", "gzip", "q", "v", "tls-no-verify", "spiffe", "alts"] {
         for value in ["2", "yes", "no", "on", "off", "tRUE", "fALSE", "y", "-1", " true", "true "] {
             let word = format!("-{flag}={value}");
-            refuse(&[NOWHERE, &word], &format!("{word}: not a boolean (true, false, t, f, 1 or 0)"));
+            expect_refused(&[CLOSED_PORT, &word], &format!("{word}: not a boolean (true, false, t, f, 1 or 0)"));
         }
     }
 }
 
-/// The Go tool stops reading there and probes without the rest of its flags.
+/// The Go tool ignores the flags after such a value.
 #[test]
-fn a_boolean_followed_by_its_value_is_refused_with_a_hint_to_the_equals_sign() {
+fn boolean_value_without_equals_sign_is_refused() {
     for flag in ["tls", "gzip", "q", "v", "tls-no-verify", "spiffe", "alts"] {
         for value in ["false", "true", "0", "1", "f", "t", "F", "T", "FALSE", "TRUE", "False", "True"] {
             for dashes in ["-", "--"] {
                 let message = format!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={value}");
-                refuse(&[&format!("{dashes}{flag}"), value, NOWHERE], &message);
+                expect_refused(&[&format!("{dashes}{flag}"), value, CLOSED_PORT], &message);
             }
         }
     }
 }
 
 #[test]
-fn unknown_flags_are_refused_and_the_nearest_is_named() {
+fn unknown_flag_is_refused_with_the_nearest_name() {
     let table = [
         ("-adr", "unknown flag -adr; did you mean -addr?"),
         ("--adr", "unknown flag -adr; did you mean -addr?"),
@@ -290,11 +296,15 @@ fn unknown_flags_are_refused_and_the_nearest_is_named() {
         ("-zzzzzz=1", "unknown flag -zzzzzz"),
     ];
     for (word, message) in table {
-        Probe::new([NOWHERE, word]).run().expect(1, "", &format!("error: {message}\nhint: -help lists all flags\n"));
+        Probe::new([CLOSED_PORT, word]).run().expect(
+            1,
+            "",
+            &format!("error: {message}\nhint: -help lists all flags\n"),
+        );
     }
     // Flags are not abbreviated and not bundled.
     for word in ["-add=x", "-a", "-qv"] {
-        let ran = Probe::new([NOWHERE, word]).run();
+        let ran = Probe::new([CLOSED_PORT, word]).run();
         let flag = word.split('=').next().unwrap_or(word);
         assert!(ran.code == Some(1) && ran.stderr.starts_with(&format!("error: unknown flag {flag}")), "{ran}");
     }
@@ -302,16 +312,16 @@ fn unknown_flags_are_refused_and_the_nearest_is_named() {
 
 #[test]
 fn bad_flag_syntax_is_refused() {
-    // What follows "=" may be a secret, and is not told.
-    for (word, told) in [("---tls", "---tls"), ("---tls=x", "---tls"), ("-=x", "-"), ("--=x", "--"), ("---", "---")] {
-        refuse(&[NOWHERE, word], &format!("bad flag syntax: {told}"));
+    // The value after "=" may be a secret, so the message does not repeat it.
+    for (word, shown) in [("---tls", "---tls"), ("---tls=x", "---tls"), ("-=x", "-"), ("--=x", "--"), ("---", "---")] {
+        expect_refused(&[CLOSED_PORT, word], &format!("bad flag syntax: {shown}"));
     }
     // As in Go, a lone dash is no flag.
-    refuse(&["-"], "the address \"-\": the port is missing; write host:port");
+    expect_refused(&["-"], "the address \"-\": the port is missing; write host:port");
 }
 
 #[test]
-fn durations_are_those_of_go() {
+fn durations_of_go_are_accepted() {
     let server = server::plaintext();
     for value in [
         "5s",
@@ -338,7 +348,7 @@ fn durations_are_those_of_go() {
 }
 
 #[test]
-fn other_durations_are_refused_with_the_flag_and_the_value() {
+fn other_durations_are_refused() {
     let table = [
         ("0", "must be greater than zero (specified: 0s)"),
         ("0s", "must be greater than zero (specified: 0s)"),
@@ -372,13 +382,13 @@ fn other_durations_are_refused_with_the_flag_and_the_value() {
     for flag in ["-connect-timeout", "-rpc-timeout", "-timeout"] {
         for (value, cause) in table {
             let message = format!("error: {flag}={value}: {cause}");
-            Probe::new([NOWHERE, &format!("{flag}={value}")]).run().expect_error(1, &message);
+            Probe::new([CLOSED_PORT, &format!("{flag}={value}")]).run().expect_error(1, &message);
         }
     }
 }
 
 #[test]
-fn a_nanosecond_is_a_duration_and_over_at_once() {
+fn timeout_of_one_nanosecond_expires_at_once() {
     let server = server::plaintext();
     let addr = server.addr();
     let message = format!("error: health check of {} timed out after 1ns: connected, no answer", server.address);
@@ -392,7 +402,7 @@ fn a_nanosecond_is_a_duration_and_over_at_once() {
 }
 
 #[test]
-fn the_whole_run_may_have_its_own_limit() {
+fn timeout_flag_limits_the_whole_run() {
     let silent = Peer::new(|connection, _| connection.drain());
     let ran = Probe::new([&silent.addr(), "-connect-timeout=20s", "-timeout=1s", "-exit-codes=detailed"]).run();
     let message = format!("error: no HTTP/2 from {}: connected, but the server sent nothing within 1s", silent.address);
@@ -408,13 +418,13 @@ fn the_whole_run_may_have_its_own_limit() {
 }
 
 #[test]
-fn a_refused_address_is_tried_again_only_if_the_time_for_it_was_given() {
+fn refused_connection_is_retried_only_with_connect_timeout() {
     let message = "error: cannot connect to 127.0.0.1:1: connection refused";
     let hint = "hint: nothing listens there; is the server up, and on this port?";
-    Probe::new([NOWHERE]).run().expect(1, "", &format!("{message}\n{hint}\n"));
-    Probe::new([NOWHERE, "-exit-codes=detailed"]).run().expect(2, "", &format!("{message}\n{hint}\n"));
+    Probe::new([CLOSED_PORT]).run().expect(1, "", &format!("{message}\n{hint}\n"));
+    Probe::new([CLOSED_PORT, "-exit-codes=detailed"]).run().expect(2, "", &format!("{message}\n{hint}\n"));
 
-    let ran = Probe::new([NOWHERE, "-connect-timeout=500ms", "-exit-codes=detailed"]).run();
+    let ran = Probe::new([CLOSED_PORT, "-connect-timeout=500ms", "-exit-codes=detailed"]).run();
     let lines: Vec<&str> = ran.stderr.lines().collect();
     let attempts = lines.first().and_then(|line| line.strip_prefix(message)?.strip_prefix(" (")?.split_once(' '));
     let Some((attempts, "attempts in 500ms)")) = attempts else { panic!("{ran}") };
@@ -423,8 +433,8 @@ fn a_refused_address_is_tried_again_only_if_the_time_for_it_was_given() {
 }
 
 #[test]
-fn a_server_that_comes_up_within_the_given_time_is_found() {
-    // Whoever is hung up on in the beginning is served in the end.
+fn connect_timeout_retries_until_the_server_answers() {
+    // Closes the first three connections and serves the next.
     let peer = Peer::new(|connection, number| {
         if number >= 3 {
             connection.take_request();
@@ -436,7 +446,7 @@ fn a_server_that_comes_up_within_the_given_time_is_found() {
 }
 
 #[test]
-fn flags_that_exclude_each_other_are_refused() {
+fn incompatible_flags_are_refused() {
     let table: [(&[&str], &str); 20] = [
         (&["-tls", "-spiffe"], "-tls and -spiffe cannot be used together"),
         (&["-spiffe", "-tls"], "-tls and -spiffe cannot be used together"),
@@ -460,12 +470,12 @@ fn flags_that_exclude_each_other_are_refused() {
         (&["-alts"], "-alts is not supported yet"),
     ];
     for (words, message) in table {
-        refuse(&[&[NOWHERE], words].concat(), message);
+        expect_refused(&[&[CLOSED_PORT], words].concat(), message);
     }
 }
 
 #[test]
-fn flags_set_to_false_exclude_nothing() {
+fn flags_set_to_false_conflict_with_no_flag() {
     let server = server::plaintext();
     let words = ["-tls=false", "-spiffe=false", "-alts=false", "-tls-no-verify=false", "-gzip=false"];
     Probe::new([server.addr().as_str()].into_iter().chain(words)).run().expect_healthy();
@@ -473,29 +483,29 @@ fn flags_set_to_false_exclude_nothing() {
 
 /// The Go tool refuses this pair.
 #[test]
-fn an_unverified_server_may_be_told_a_name() {
+fn tls_no_verify_and_tls_server_name_are_compatible() {
     let server = server::tls(&Authority::new("nobody's").server(&["elsewhere.test"]));
     Probe::new([&server.addr(), "-tls", "-tls-no-verify", "-tls-server-name=any.test"]).run().expect_healthy();
 }
 
 #[test]
-fn a_server_name_that_can_never_be_one_is_refused() {
+fn invalid_tls_server_name_is_refused() {
     for name in ["a b", "a/b", "a@b", "[::1]", "a:1", "\u{e9}.test", &"a".repeat(64)] {
-        let ran = Probe::new([NOWHERE, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
+        let ran = Probe::new([CLOSED_PORT, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
         let begins = format!("error: -tls-server-name={name}: ");
         assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with(&begins), "{ran}");
     }
 }
 
 #[test]
-fn files_are_named_by_their_flags() {
+fn unreadable_file_is_named_in_the_message() {
     let files = Files::new();
     let missing = files.path("missing.pem").display().to_string();
     for words in [
         vec![format!("-tls-ca-cert={missing}")],
         vec![format!("-tls-client-cert={missing}"), format!("-tls-client-key={missing}")],
     ] {
-        let words = [vec![NOWHERE.to_owned(), "-tls".to_owned(), "-output=json".to_owned()], words].concat();
+        let words = [vec![CLOSED_PORT.to_owned(), "-tls".to_owned(), "-output=json".to_owned()], words].concat();
         let ran = Probe::new(words).run();
         ran.expect_kind(1, "usage", "file-unreadable");
         assert!(ran.stdout.contains(&missing), "{ran}");
@@ -503,7 +513,7 @@ fn files_are_named_by_their_flags() {
 }
 
 #[test]
-fn help_goes_to_stdout_and_is_no_failure() {
+fn help_prints_to_stdout_and_exits_0() {
     let help = Probe::new(["-help"]).run();
     help.expect(0, &help.stdout, "");
     for words in [
@@ -522,7 +532,7 @@ fn help_goes_to_stdout_and_is_no_failure() {
 }
 
 #[test]
-fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
+fn help_lists_flags_variables_and_exit_codes() {
     let help = Probe::new(["-help"]).run();
     for flag in [
         "addr",
@@ -549,11 +559,11 @@ fn help_names_every_flag_with_its_variable_and_the_exit_codes() {
     ] {
         let variable = format!("GRPC_HEALTH_PROBE_{}", flag.to_uppercase().replace('-', "_"));
         let flag = format!("-{flag}");
-        let is_told = help.stdout.lines().any(|line| {
+        let is_shown = help.stdout.lines().any(|line| {
             let mut words = line.split_whitespace();
             words.next() == Some(&flag) && words.next_back() == Some(&variable)
         });
-        assert!(is_told, "{help}{flag} and {variable} are not on a line");
+        assert!(is_shown, "{help}{flag} and {variable} are not on a line");
     }
     for flag in ["-help", "-version"] {
         assert!(help.stdout.lines().any(|line| line.trim() == flag), "{help}{flag} is missing");
@@ -580,31 +590,35 @@ fn version() -> String {
 }
 
 #[test]
-fn the_version_goes_to_stdout_and_is_no_failure() {
-    for words in
-        [&["-version"][..], &["--version"], &["-version", NOWHERE], &["-addr=http://x", "-tls-ca-cert=x", "-version"]]
-    {
-        Probe::new(words).run().expect(0, &version(), "");
+fn version_prints_to_stdout_and_exits_0() {
+    let version = version();
+    for words in [
+        &["-version"][..],
+        &["--version"],
+        &["-version", CLOSED_PORT],
+        &["-addr=http://x", "-tls-ca-cert=x", "-version"],
+    ] {
+        Probe::new(words).run().expect(0, &version, "");
     }
 }
 
-/// It is a boolean like the others, and as such it is one in Go.
+/// As in Go, it is a boolean flag like the others.
 #[test]
-fn the_version_takes_a_boolean_too() {
+fn version_flag_takes_a_boolean() {
     let server = server::plaintext();
     Probe::new([&server.addr(), "-version=true"]).run().expect(0, &version(), "");
     Probe::new([&server.addr(), "-version=false"]).run().expect_healthy();
 }
 
 #[test]
-fn an_argument_that_is_not_utf8_is_refused() {
+fn non_utf8_argument_is_refused() {
     for word in [&b"-service=\xff"[..], b"\xc3\x28:50051", b"-\xf0\x9f", b"--\xff=1", b"\xed\xa0\x80", b"\xff"] {
-        let words = [OsString::from(NOWHERE), OsString::from_vec(word.to_vec())];
+        let words = [OsString::from(CLOSED_PORT), OsString::from_vec(word.to_vec())];
         for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
             let ran = Probe::new([OsString::from(mode)].iter().chain(&words)).run();
             let first_line = ran.stderr.lines().next().unwrap_or_default();
-            let is_told = first_line.starts_with("error: ") && first_line.ends_with(" is not UTF-8");
-            assert!(ran.code == Some(1) && ran.stdout.is_empty() && is_told, "{ran}");
+            let is_shown = first_line.starts_with("error: ") && first_line.ends_with(" is not UTF-8");
+            assert!(ran.code == Some(1) && ran.stdout.is_empty() && is_shown, "{ran}");
         }
         let ran = Probe::new([OsString::from("-output=json")].iter().chain(&words)).run();
         ran.expect_kind(1, "usage", "usage");
@@ -612,7 +626,7 @@ fn an_argument_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn arguments_may_be_long_and_many() {
+fn long_and_many_arguments_are_accepted() {
     let server = server::plaintext();
     // The longest that Linux passes on.
     let long = "x".repeat(131_000);

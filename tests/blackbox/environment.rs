@@ -1,4 +1,4 @@
-//! The environment: a variable for each flag, below the flag, and nothing else that the probe listens to.
+//! The environment: each flag has a variable, which the flag overrides. The probe reads no other variables.
 
 use std::{ffi::OsStr, io::ErrorKind, net::TcpListener, os::unix::ffi::OsStrExt};
 
@@ -8,15 +8,15 @@ use crate::support::{
     server::{self, Recorder},
 };
 
-const NOWHERE: &str = "-addr=127.0.0.1:1";
+const CLOSED_PORT: &str = "-addr=127.0.0.1:1";
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
 
-/// What the tests check of a flag's variable.
+/// The variable of a flag, with test values.
 struct Variable {
     name: &'static str,
-    /// A value that no flag can have, or that asks for another flag; and what the probe then says.
+    /// An invalid value, or one that needs another flag; and the error.
     bad: (&'static str, &'static str),
-    /// The flag with a value that makes the probe healthy, whatever the variable says.
+    /// The flag, with a value that overrides the variable and makes the probe succeed.
     flag: &'static str,
 }
 
@@ -24,7 +24,7 @@ const fn variable(name: &'static str, bad: (&'static str, &'static str), flag: &
     Variable { name, bad, flag }
 }
 
-/// The variables of all flags but `-addr`, `-service` and the TLS files, whose good values are made in the tests.
+/// The variables of all flags except `-addr`, `-service` and the TLS files, whose valid values the tests create.
 const VARIABLES: [Variable; 16] = [
     variable("RPC_HEADER", ("x", ": a colon is missing; write 'name: value'"), "-rpc-header=a: b"),
     variable(
@@ -52,10 +52,10 @@ const VARIABLES: [Variable; 16] = [
 ];
 
 #[test]
-fn a_bad_value_is_refused_by_the_name_of_its_variable() {
+fn invalid_value_is_refused_with_the_variable_name() {
     for Variable { name, bad: (value, message), .. } in VARIABLES {
         let name = format!("GRPC_HEALTH_PROBE_{name}");
-        let ran = Probe::new([NOWHERE]).env(&name, value).run();
+        let ran = Probe::new([CLOSED_PORT]).env(&name, value).run();
         ran.expect_error(1, &format!("error: {name}{message}"));
     }
     let bad_address = Probe::new([""; 0]).env("GRPC_HEALTH_PROBE_ADDR", "127.0.0.1").run();
@@ -63,12 +63,12 @@ fn a_bad_value_is_refused_by_the_name_of_its_variable() {
     bad_address.expect_error(1, message);
     for name in ["TLS_CA_CERT", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME"] {
         let name = format!("GRPC_HEALTH_PROBE_{name}");
-        Probe::new([NOWHERE]).env(&name, "x").run().expect_error(1, &format!("error: {name} needs -tls"));
+        Probe::new([CLOSED_PORT]).env(&name, "x").run().expect_error(1, &format!("error: {name} needs -tls"));
     }
 }
 
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn flag_overrides_its_variable() {
     let server = server::plaintext();
     for Variable { name, bad: (value, _), flag } in VARIABLES {
         let name = format!("GRPC_HEALTH_PROBE_{name}");
@@ -80,7 +80,7 @@ fn a_flag_wins_over_its_variable() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_none() {
+fn empty_variable_counts_as_not_set() {
     let server = server::plaintext();
     for Variable { name, .. } in VARIABLES {
         let name = format!("GRPC_HEALTH_PROBE_{name}");
@@ -94,7 +94,7 @@ fn an_empty_variable_counts_as_none() {
 }
 
 #[test]
-fn an_empty_flag_lets_its_variable_count() {
+fn empty_flag_does_not_override_its_variable() {
     let server = server::plaintext();
     let address = server.address.to_string();
     Probe::new(["-addr="]).env("GRPC_HEALTH_PROBE_ADDR", &address).run().expect_healthy();
@@ -107,7 +107,7 @@ fn an_empty_flag_lets_its_variable_count() {
 }
 
 #[test]
-fn address_service_and_output_work_from_the_environment() {
+fn variables_set_address_service_and_output() {
     let server = server::plaintext();
     let probe = || Probe::new([""; 0]).env("GRPC_HEALTH_PROBE_ADDR", server.address.to_string());
     probe().run().expect_healthy();
@@ -119,12 +119,12 @@ fn address_service_and_output_work_from_the_environment() {
     let json = down().env("GRPC_HEALTH_PROBE_OUTPUT", "json").env("GRPC_HEALTH_PROBE_EXIT_CODES", "detailed").run();
     json.expect_kind(4, "health", "not-serving");
     probe().env("GRPC_HEALTH_PROBE_Q", "true").run().expect(0, "", "");
-    let told = probe().env("GRPC_HEALTH_PROBE_V", "1").run();
-    assert!(told.code == Some(0) && told.stderr.starts_with("parsed options:\n"), "{told}");
+    let verbose = probe().env("GRPC_HEALTH_PROBE_V", "1").run();
+    assert!(verbose.code == Some(0) && verbose.stderr.starts_with("parsed options:\n"), "{verbose}");
 }
 
 #[test]
-fn the_request_is_shaped_from_the_environment() {
+fn variables_set_metadata_user_agent_gzip_and_deadline() {
     let recorder = Recorder::plaintext();
     let probe = Probe::new([recorder.server.addr()])
         .env("GRPC_HEALTH_PROBE_RPC_HEADER", "x-one: 1\nx-two: 2\n\nx-one: 3\n")
@@ -145,7 +145,7 @@ fn the_request_is_shaped_from_the_environment() {
 }
 
 #[test]
-fn repeatable_variables_have_a_value_on_each_line() {
+fn repeatable_variable_has_one_value_per_line() {
     let server = server::plaintext();
     let probe = |services: &str| Probe::new([server.addr()]).env("GRPC_HEALTH_PROBE_SERVICE", services).run();
     probe("up").expect_healthy();
@@ -154,21 +154,22 @@ fn repeatable_variables_have_a_value_on_each_line() {
     let both = "up: status: SERVING\ndown: service unhealthy (responded with \"NOT_SERVING\")\n";
     probe("up\ndown").expect(1, both, "");
     probe("up\r\ndown\r\n").expect(1, both, "");
-    // The flag wins over all of them.
+    // The flag overrides all lines.
     let flag = Probe::new([&server.addr(), "-service=up"]).env("GRPC_HEALTH_PROBE_SERVICE", "down\ndown").run();
     flag.expect_healthy();
 }
 
 #[test]
-fn a_bad_line_of_a_repeatable_variable_is_refused() {
-    let probe = Probe::new([NOWHERE]).env("GRPC_HEALTH_PROBE_RPC_HEADER", "a: b\nauthorization Bearer s3cret").run();
+fn invalid_line_of_a_repeatable_variable_is_refused() {
+    let probe =
+        Probe::new([CLOSED_PORT]).env("GRPC_HEALTH_PROBE_RPC_HEADER", "a: b\nauthorization Bearer s3cret").run();
     let message = "error: GRPC_HEALTH_PROBE_RPC_HEADER: a colon is missing; write 'name: value'\n";
     probe.expect(1, "", message);
 }
 
 #[test]
-fn time_outs_work_from_the_environment() {
-    // One of them too short for anything: its own failure shows that it was read.
+fn variables_set_timeouts() {
+    // A timeout that is too short: its failure shows that the variable is read.
     let server = server::plaintext();
     let probe = |name: &str| {
         let probe =
@@ -182,12 +183,12 @@ fn time_outs_work_from_the_environment() {
     let ran = probe("RPC_TIMEOUT");
     assert!(ran.code == Some(3) && ran.stderr.contains("timed out after 1ns"), "{ran}");
 
-    let patient = Probe::new([NOWHERE]).env("GRPC_HEALTH_PROBE_CONNECT_TIMEOUT", "500ms").run();
+    let patient = Probe::new([CLOSED_PORT]).env("GRPC_HEALTH_PROBE_CONNECT_TIMEOUT", "500ms").run();
     assert!(patient.stderr.contains(" attempts in 500ms)\n"), "{patient}");
 }
 
 #[test]
-fn tls_works_from_the_environment() {
+fn variables_set_tls() {
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let server = server::mtls(&servers.server(&["probe.test"]), &clients);
     let client = clients.client();
@@ -209,7 +210,7 @@ fn tls_works_from_the_environment() {
 }
 
 #[test]
-fn flags_and_variables_exclude_each_other_like_flags() {
+fn incompatible_flags_and_variables_are_refused() {
     for (flag, variables, message) in [
         ("-tls", &[("SPIFFE", "1")][..], "-tls and GRPC_HEALTH_PROBE_SPIFFE cannot be used together"),
         ("-spiffe", &[("TLS", "1")], "GRPC_HEALTH_PROBE_TLS and -spiffe cannot be used together"),
@@ -221,19 +222,19 @@ fn flags_and_variables_exclude_each_other_like_flags() {
             "GRPC_HEALTH_PROBE_TLS_NO_VERIFY and GRPC_HEALTH_PROBE_TLS_CA_CERT cannot be used together",
         ),
     ] {
-        let mut probe = Probe::new([NOWHERE, flag]);
+        let mut probe = Probe::new([CLOSED_PORT, flag]);
         for (name, value) in variables {
             probe = probe.env(&format!("GRPC_HEALTH_PROBE_{name}"), value);
         }
         probe.run().expect_error(1, &format!("error: {message}"));
     }
-    // A flag takes back what a variable set.
+    // A flag overrides a boolean variable, too.
     let server = server::plaintext();
     Probe::new([&server.addr(), "-tls=false"]).env("GRPC_HEALTH_PROBE_TLS", "true").run().expect_healthy();
 }
 
 #[test]
-fn only_flags_have_variables() {
+fn variables_without_a_flag_are_ignored() {
     let server = server::plaintext();
     for name in ["VERSION", "HELP", "H", "HOST", "PORT", "", "addr"] {
         let name = format!("GRPC_HEALTH_PROBE_{name}");
@@ -248,9 +249,9 @@ fn only_flags_have_variables() {
     }
 }
 
-/// The address has the variable of `-addr`, and no second one for the form without a flag.
+/// `GRPC_HEALTH_PROBE_ADDR` is the only variable for the address.
 #[test]
-fn the_positional_address_has_no_variable() {
+fn positional_address_has_no_variable() {
     let server = server::plaintext();
     let name = "GRPC_HEALTH_PROBE_ADDRESS";
     Probe::new([server.addr()]).env(name, "127.0.0.1:1").run().expect_healthy();
@@ -260,7 +261,7 @@ fn the_positional_address_has_no_variable() {
 }
 
 #[test]
-fn a_variable_that_is_not_utf8_is_refused_if_it_is_ours() {
+fn non_utf8_value_is_refused_only_in_variables_of_the_probe() {
     let server = server::plaintext();
     let not_utf8 = OsStr::from_bytes(b"up\xff");
     for name in ["GRPC_HEALTH_PROBE_SERVICE", "GRPC_HEALTH_PROBE_TLS", "GRPC_HEALTH_PROBE_RPC_HEADER"] {
@@ -273,11 +274,11 @@ fn a_variable_that_is_not_utf8_is_refused_if_it_is_ours() {
 }
 
 #[test]
-fn proxies_are_never_used() {
+fn proxy_variables_are_ignored() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let proxy_address = proxy.local_addr().expect("it is bound");
     let server = server::plaintext();
-    // Of these the Go tool sends the last three to the proxy.
+    // The Go tool sends the last three of these to the proxy.
     let name = |host: &str| format!("{host}:{}", server.port());
     for address in [name("127.0.0.1"), name("localhost"), name(""), name("0.0.0.0"), name("dns:///0.0.0.0")] {
         let mut probe = Probe::new([address]);
@@ -286,13 +287,13 @@ fn proxies_are_never_used() {
         }
         probe.run().expect_healthy();
     }
-    proxy.set_nonblocking(true).expect("a socket can be told so");
+    proxy.set_nonblocking(true).expect("a socket can be verbose so");
     let visitor = proxy.accept();
     assert!(visitor.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "the proxy was asked");
 }
 
 #[test]
-fn other_peoples_variables_change_nothing() {
+fn variables_of_other_programs_are_ignored() {
     let server = server::plaintext();
     for (name, value) in [
         ("GRPC_ENFORCE_ALPN_ENABLED", "false"),

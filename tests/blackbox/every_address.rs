@@ -1,4 +1,4 @@
-//! `-all-addresses`: each address of a name, and which of them is sick.
+//! `-all-addresses`: probes every address of a name and reports which of them are unhealthy.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -8,78 +8,78 @@ use std::{
 use tonic_health::ServingStatus::{NotServing, Serving};
 
 use crate::support::{
+    dns::{Behavior, name_server_on, run_with_dns, start_with_dns},
     frames::serving,
-    names::{Resolver, probe_in, resolve_on, start_in},
     peer::Peer,
     pki::{Authority, Files},
     privileges,
-    probe::{Probe, Ran},
-    server::{self, Changing},
+    probe::{Probe, RunResult},
+    server::{self, ChangingServer},
 };
 
-const NOWHERE: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 98);
+const NO_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 98);
 const REFUSED_HINT: &str = "hint: nothing listens there; is the server up, and on this port?";
 
-/// The three addresses of the name.
+/// Three addresses for one name.
 fn addresses() -> Vec<IpAddr> {
     vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into(), Ipv6Addr::LOCALHOST.into()]
 }
 
-/// A server at each of these addresses, on one port.
-fn servers(addresses: &[IpAddr]) -> (u16, Vec<Changing>) {
-    let first = Changing::on(SocketAddr::new(addresses[0], 0));
+/// Starts a server on each of these addresses, all on the same port.
+fn servers(addresses: &[IpAddr]) -> (u16, Vec<ChangingServer>) {
+    let first = ChangingServer::on(SocketAddr::new(addresses[0], 0));
     let port = first.server.port();
-    let others = addresses[1..].iter().map(|address| Changing::on(SocketAddr::new(*address, port)));
+    let others = addresses[1..].iter().map(|address| ChangingServer::on(SocketAddr::new(*address, port)));
     let servers = std::iter::once(first).chain(others).collect();
     (port, servers)
 }
 
-/// Lines without the time at their end, which each must have.
+/// The lines of stdout without the duration at their end. Each line must have one.
 #[track_caller]
-fn untimed(ran: &Ran) -> Vec<String> {
-    let untimed = |line: &str| {
+fn without_durations(ran: &RunResult) -> Vec<String> {
+    let without_durations = |line: &str| {
         let (line, time) = line.rsplit_once(" (").unwrap_or_default();
         assert!(time.ends_with("s)") && time.starts_with(|first: char| first.is_ascii_digit()), "{ran}");
         line.to_owned()
     };
-    ran.stdout.lines().map(untimed).collect()
+    ran.stdout.lines().map(without_durations).collect()
 }
 
 #[test]
-fn healthy_if_all_are() {
+fn healthy_only_if_every_address_is_healthy() {
     let Some(()) = privileges::root() else { return };
     let (port, _servers) = servers(&addresses());
-    let dns = resolve_on([127, 53, 1, 1], Resolver::Answers(addresses()));
+    let dns = name_server_on([127, 53, 1, 1], Behavior::Answers(addresses()));
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in("", dns, &[&addr, "-all-addresses"]);
+    let ran = run_with_dns("", dns, &[&addr, "-all-addresses"]);
     let lines = ["127.0.0.1", "127.0.0.2", "[::1]"].map(|address| format!("{address}:{port}: status: SERVING"));
-    assert_eq!((ran.code, untimed(&ran).as_slice(), ran.stderr.as_str()), (Some(0), &lines[..], ""), "{ran}");
-    probe_in("", dns, &[&addr, "-all-addresses", "-q"]).expect(0, "", "");
-    // Without the flag, one of them is enough.
-    probe_in("", dns, &[&addr]).expect_healthy();
+    assert_eq!((ran.code, without_durations(&ran).as_slice(), ran.stderr.as_str()), (Some(0), &lines[..], ""), "{ran}");
+    run_with_dns("", dns, &[&addr, "-all-addresses", "-q"]).expect(0, "", "");
+    // Without the flag, one healthy address is enough.
+    run_with_dns("", dns, &[&addr]).expect_healthy();
 }
 
 #[test]
-fn the_sick_one_is_named() {
+fn unhealthy_address_is_named() {
     let Some(()) = privileges::root() else { return };
     let (port, mut servers) = servers(&addresses());
     servers[1].set("", NotServing);
     servers.pop().expect("there are three").stop();
-    let dns = resolve_on([127, 53, 1, 2], Resolver::Answers(addresses()));
+    let dns = name_server_on([127, 53, 1, 2], Behavior::Answers(addresses()));
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in("", dns, &[&addr, "-all-addresses", "-exit-codes=detailed"]);
+    let ran = run_with_dns("", dns, &[&addr, "-all-addresses", "-exit-codes=detailed"]);
     let lines = [
         format!("127.0.0.1:{port}: status: SERVING"),
         format!("127.0.0.2:{port}: service unhealthy (responded with \"NOT_SERVING\")"),
     ];
-    assert_eq!((ran.code, untimed(&ran).as_slice()), (Some(2), &lines[..]), "{ran}");
+    assert_eq!((ran.code, without_durations(&ran).as_slice()), (Some(2), &lines[..]), "{ran}");
     let refused = format!("error: [::1]:{port}: cannot connect to [::1]:{port}: connection refused (");
     let mut errors = ran.stderr.lines();
     assert!(errors.next().is_some_and(|line| line.starts_with(&refused)), "{ran}");
     assert_eq!((errors.next(), errors.next()), (Some(REFUSED_HINT), None), "{ran}");
 
-    let ran = probe_in("", dns, &[&addr, "-all-addresses", "-output=json", "-q"]);
-    let told: Vec<(String, String)> = ran
+    let ran = run_with_dns("", dns, &[&addr, "-all-addresses", "-output=json", "-q"]);
+    let reported: Vec<(String, String)> = ran
         .stdout
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("it is JSON"))
@@ -89,24 +89,24 @@ fn the_sick_one_is_named() {
         (format!("\"127.0.0.2:{port}\""), "\"not-serving\"".to_owned()),
         (format!("\"[::1]:{port}\""), "\"connection-refused\"".to_owned()),
     ];
-    assert_eq!((ran.code, told.as_slice()), (Some(1), &expected[..]), "{ran}");
+    assert_eq!((ran.code, reported.as_slice()), (Some(1), &expected[..]), "{ran}");
 }
 
 #[test]
-fn several_services_of_each() {
+fn each_service_is_checked_at_each_address() {
     let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[0].set("a", Serving);
     servers[1].set("a", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
     // An empty value counts as not given.
     let lines = [
         format!("127.0.0.1:{port}: a: status: SERVING"),
         format!("127.0.0.2:{port}: a: service unhealthy (responded with \"NOT_SERVING\")"),
     ];
-    assert_eq!((ran.code, untimed(&ran).as_slice()), (Some(1), &lines[..]), "{ran}");
+    assert_eq!((ran.code, without_durations(&ran).as_slice()), (Some(1), &lines[..]), "{ran}");
     for address in ["127.0.0.1", "127.0.0.2"] {
         let line = format!(
             "error: {address}:{port}: b: health check of {address}:{port} failed: NOT_FOUND: service not registered ("
@@ -116,27 +116,27 @@ fn several_services_of_each() {
 }
 
 #[test]
-fn until_all_are_healthy() {
+fn wait_ends_when_every_address_is_healthy() {
     let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-wait=300ms"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-wait=300ms"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(1), 2), "{ran}");
-    let (running, _files) = start_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-wait=20s"]);
+    let (running, _files) = start_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-wait=20s"]);
     servers[1].set("", Serving);
     let ran = running.finish();
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2), "{ran}");
 }
 
 #[test]
-fn the_services_of_each() {
+fn list_shows_the_services_of_each_address() {
     let Some(()) = privileges::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("shop", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
-    let ran = probe_in(hosts, NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses", "-list"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&format!("-addr=backend:{port}"), "-all-addresses", "-list"]);
     let wide = format!("127.0.0.1:{port}").len();
     let table = format!(
         "{:wide$}  SERVICE  STATUS\n\
@@ -151,12 +151,12 @@ fn the_services_of_each() {
 }
 
 #[test]
-fn each_is_watched() {
+fn watch_follows_each_address() {
     let Some(()) = privileges::root() else { return };
     let (port, mut servers) = servers(&addresses()[..2]);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
     let arguments = [&format!("-addr=backend:{port}"), "-all-addresses", "-watch", "-exit-codes=detailed"];
-    let (mut running, _files) = start_in(hosts, NOWHERE, &arguments);
+    let (mut running, _files) = start_with_dns(hosts, NO_NAME_SERVER, &arguments);
     let (stdout, stderr) = running.follow();
     let next = |lines: &crate::support::probe::Lines| {
         lines.next().split_once(' ').map(|(_, line)| line.to_owned()).unwrap_or_default()
@@ -164,13 +164,13 @@ fn each_is_watched() {
     let mut first = [next(&stdout), next(&stdout)];
     first.sort();
     assert_eq!(first, ["127.0.0.1", "127.0.0.2"].map(|address| format!("{address}:{port}: status: SERVING")));
-    // One that has never answered is told, and tried again.
+    // The probe reports an address that does not answer, and retries.
     assert_eq!(
         next(&stderr),
         format!("127.0.0.3:{port}: error: cannot connect to 127.0.0.3:{port}: connection refused")
     );
     assert_eq!(stderr.next(), REFUSED_HINT);
-    let third = Changing::on(SocketAddr::new([127, 0, 0, 3].into(), port));
+    let third = ChangingServer::on(SocketAddr::new([127, 0, 0, 3].into(), port));
     assert_eq!(next(&stdout), format!("127.0.0.3:{port}: status: SERVING"));
     servers[1].set("", NotServing);
     assert_eq!(next(&stdout), format!("127.0.0.2:{port}: service unhealthy (responded with \"NOT_SERVING\")"));
@@ -183,7 +183,7 @@ fn each_is_watched() {
 }
 
 #[test]
-fn certificates_are_for_the_name() {
+fn certificate_is_verified_for_the_host_name() {
     let Some(()) = privileges::root() else { return };
     let files = Files::new();
     let authority = Authority::new("Test CA");
@@ -191,10 +191,14 @@ fn certificates_are_for_the_name() {
     let server = server::tls(&authority.server(&["backend"]));
     let addr = format!("-addr=backend:{}", server.port());
     let hosts = "127.0.0.1 backend other\n";
-    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-tls", &ca]);
-    assert_eq!((ran.code, untimed(&ran)), (Some(0), vec![format!("{}: status: SERVING", server.address)]), "{ran}");
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-tls", &ca]);
+    assert_eq!(
+        (ran.code, without_durations(&ran)),
+        (Some(0), vec![format!("{}: status: SERVING", server.address)]),
+        "{ran}"
+    );
     let addr = format!("-addr=other:{}", server.port());
-    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-tls", &ca]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-tls", &ca]);
     let line = format!(
         "error: {0}: TLS handshake with {0} failed: the certificate is valid for backend, not for other (",
         server.address
@@ -203,24 +207,24 @@ fn certificates_are_for_the_name() {
 }
 
 #[test]
-fn files_are_read_once_and_told_once() {
+fn usage_and_resolve_failures_are_reported_once() {
     let Some(()) = privileges::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let flags = ["-addr=backend:1", "-all-addresses", "-tls", "-tls-ca-cert=/nonexistent"];
     let line = "error: cannot read -tls-ca-cert=/nonexistent: no such file or directory";
-    let ran = probe_in(hosts, NOWHERE, &flags);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &flags);
     ran.expect_error(1, line);
     assert!(ran.stderr.matches("nonexistent").count() == 1, "{ran}");
-    let ran = probe_in(hosts, NOWHERE, &["-addr=nobody:1", "-all-addresses", "-output=json"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &["-addr=nobody:1", "-all-addresses", "-output=json"]);
     assert_eq!(ran.json()["error"]["phase"], "resolve");
 }
 
 #[test]
-fn one_address_is_also_each() {
-    let server = Changing::new();
+fn single_address_is_reported_like_several() {
+    let server = ChangingServer::new();
     let ran = Probe::new([&server.server.addr(), "-all-addresses"]).run();
     assert_eq!(
-        (ran.code, untimed(&ran)),
+        (ran.code, without_durations(&ran)),
         (Some(0), vec![format!("{}: status: SERVING", server.server.address)]),
         "{ran}"
     );
@@ -229,16 +233,16 @@ fn one_address_is_also_each() {
     let _server = server::unix(&path);
     let ran = Probe::new([&format!("-addr=unix:{}", path.display()), "-all-addresses"]).run();
     let line = format!("unix:{}: status: SERVING", path.display());
-    assert_eq!((ran.code, untimed(&ran)), (Some(0), vec![line]), "{ran}");
+    assert_eq!((ran.code, without_durations(&ran)), (Some(0), vec![line]), "{ran}");
 }
 
-/// A hundred addresses, all of which one listener has.
-fn hundred() -> String {
+/// A hosts file with a hundred addresses, which one listener serves.
+fn hosts_with_100_addresses() -> String {
     (1..=100).map(|last| format!("127.0.7.{last} backend")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn so_many_at_once_and_no_more() {
+fn at_most_32_addresses_are_probed_at_once() {
     const AT_ONCE: usize = 32;
     let Some(()) = privileges::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
@@ -248,39 +252,43 @@ fn so_many_at_once_and_no_more() {
     let peer = Peer::on(listener, move |peer, _| {
         peer.take_request();
         let (lock, changed) = &*counted;
-        let mut now = lock.lock().expect("nobody panics");
+        let mut now = lock.lock().expect("the lock is not poisoned");
         now.0 += 1;
         now.1 = now.1.max(now.0);
         changed.notify_all();
-        // The first wait for each other.
-        let now = changed.wait_while(now, |(_, most)| *most < AT_ONCE).expect("nobody panics");
+        // Holds the first connections until 32 are open.
+        let now = changed.wait_while(now, |(_, most)| *most < AT_ONCE).expect("the lock is not poisoned");
         drop(now);
         peer.send(serving());
         peer.drain();
-        lock.lock().expect("nobody panics").0 -= 1;
+        lock.lock().expect("the lock is not poisoned").0 -= 1;
     });
     let arguments = [&format!("-addr=backend:{port}"), "-all-addresses", "-rpc-timeout=20s", "-connect-timeout=20s"];
-    let ran = probe_in(&hundred(), NOWHERE, &arguments);
-    // Not all hundred lines fit into what Docker keeps.
+    let ran = run_with_dns(&hosts_with_100_addresses(), NO_NAME_SERVER, &arguments);
+    // A hundred lines exceed the output that Docker keeps.
     assert!(ran.code == Some(0) && ran.stderr.ends_with(" more lines)\n"), "{ran}");
     assert_eq!(peer.connections(), 100);
-    let most = count.0.lock().expect("nobody panics").1;
-    // A connection that the probe has closed may still be counted when the next one comes.
+    let most = count.0.lock().expect("the lock is not poisoned").1;
+    // A closed connection may still be counted when the next one arrives.
     assert!((AT_ONCE..AT_ONCE + 16).contains(&most), "{most} at once");
 }
 
 #[test]
-fn those_whose_turn_does_not_come_are_not_healthy() {
+fn addresses_not_probed_in_time_are_unhealthy() {
     let Some(()) = privileges::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let peer = Peer::on(listener, |peer, _| peer.drain());
-    let ran = probe_in(&hundred(), NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses", "-output=json"]);
+    let ran = run_with_dns(
+        &hosts_with_100_addresses(),
+        NO_NAME_SERVER,
+        &[&format!("-addr=backend:{port}"), "-all-addresses", "-output=json"],
+    );
     let lines: Vec<serde_json::Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
     let of_kind = |kind: &str| lines.iter().filter(|line| line["error"]["kind"] == kind).count();
     assert_eq!((ran.code, peer.connections()), (Some(1), 32), "{ran}");
-    // Not all hundred fit into what Docker keeps.
+    // A hundred lines exceed the output that Docker keeps.
     assert!(
         of_kind("server-silent") == 32
             && of_kind("connect-timeout") > 0
@@ -290,15 +298,15 @@ fn those_whose_turn_does_not_come_are_not_healthy() {
 }
 
 #[test]
-fn what_to_do_is_told_once() {
+fn identical_hints_are_printed_once() {
     let Some(()) = privileges::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
-    let ran = probe_in(hosts, NOWHERE, &["-addr=backend:1", "-all-addresses"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &["-addr=backend:1", "-all-addresses"]);
     assert_eq!((ran.stderr.matches("error: ").count(), ran.stderr.matches("hint: ").count()), (3, 1), "{ran}");
 }
 
 #[test]
-fn signals_tell_the_phase_of_the_one_furthest_behind() {
+fn signal_reports_the_earliest_unfinished_phase() {
     let silent = Peer::new(|peer, _| {
         peer.take_request();
         peer.drain();
@@ -317,16 +325,16 @@ fn signals_tell_the_phase_of_the_one_furthest_behind() {
 }
 
 #[test]
-fn an_address_that_was_never_seen_is_not_healthy() {
+fn watch_counts_an_unanswered_address_as_unhealthy() {
     let Some(()) = privileges::root() else { return };
-    let server = Changing::new();
+    let server = ChangingServer::new();
     let port = server.server.port();
-    // It takes connections, and nothing else.
+    // Accepts connections (in the kernel) and never answers.
     let _silent = TcpListener::bind(("127.0.0.2", port)).expect("the port is free there");
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
     let arguments = [&addr, "-all-addresses", "-watch", "-connect-timeout=1h", "-exit-codes=detailed"];
-    let (mut running, _files) = start_in(hosts, NOWHERE, &arguments);
+    let (mut running, _files) = start_with_dns(hosts, NO_NAME_SERVER, &arguments);
     let (stdout, _) = running.follow();
     assert!(stdout.next().ends_with(": status: SERVING"));
     running.signal("-TERM");

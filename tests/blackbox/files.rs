@@ -1,4 +1,4 @@
-//! Certificate and key files: forms that must be read, and what is said of those that cannot be.
+//! Certificate and key files: the forms that the probe accepts, and the errors for the others.
 
 use std::process::Command;
 
@@ -6,11 +6,11 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 
 use crate::support::{
     pki::{Authority, Files, Leaf, pem},
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Server},
 };
 
-/// An mTLS server, and files for its client.
+/// An mTLS server, and the files of its client.
 struct Client {
     files: Files,
     server: Server,
@@ -28,7 +28,7 @@ impl Client {
         Self { files, server, ca, leaf: authority.client(), authority }
     }
 
-    fn probe(&self, ca: &str, cert: &str, key: &str, more: &[&str]) -> Ran {
+    fn probe(&self, ca: &str, cert: &str, key: &str, more: &[&str]) -> RunResult {
         let flags = [
             self.server.addr(),
             "-tls".to_owned(),
@@ -40,20 +40,21 @@ impl Client {
     }
 
     /// Probes with these contents of the three files.
-    fn probe_with(&self, ca: impl AsRef<[u8]>, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Ran {
+    fn probe_with_contents(&self, ca: impl AsRef<[u8]>, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> RunResult {
         let [ca, cert, key] = [self.files.write("1", ca), self.files.write("2", cert), self.files.write("3", key)];
         self.probe(&ca, &cert, &key, &[])
     }
 
-    /// Expects both files of this client's identity to be refused so; `{}` stands for the file.
-    fn expect_key(&self, key: impl AsRef<[u8]>, kind: &str, lines: &str) {
+    /// Expects the probe to refuse this key; `{}` in `lines` stands for its path.
+    fn expect_key_refused(&self, key: impl AsRef<[u8]>, kind: &str, lines: &str) {
         let cert = self.files.write("client.pem", &self.leaf.pem);
         let key = self.files.write("key", key);
         self.probe(&self.ca, &cert, &key, &["-output=json", "-exit-codes=detailed"]).expect_kind(1, "usage", kind);
         self.probe(&self.ca, &cert, &key, &[]).expect(1, "", &lines.replace("{}", &key));
     }
 
-    fn expect_ca(&self, ca: impl AsRef<[u8]>, kind: &str, lines: &str) {
+    /// Expects the probe to refuse this CA bundle; `{}` in `lines` stands for its path.
+    fn expect_ca_refused(&self, ca: impl AsRef<[u8]>, kind: &str, lines: &str) {
         let ca = self.files.write("bundle", ca);
         let flags = [self.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={ca}")];
         Probe::new(flags.iter().map(String::as_str).chain(["-output=json"])).run().expect_kind(1, "usage", kind);
@@ -62,11 +63,11 @@ impl Client {
 }
 
 fn openssl(arguments: &[&str]) {
-    let ran = Command::new("openssl").args(arguments).output().expect("openssl is there");
+    let ran = Command::new("openssl").args(arguments).output().expect("openssl is installed");
     assert!(ran.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Makes an RSA key of so many bits, in PKCS#8, and returns the path of its file.
+/// Generates an RSA key in PKCS#8 and returns the path of its file.
 fn rsa_key(files: &Files, bits: u32) -> String {
     let path = files.path(&format!("rsa-{bits}")).display().to_string();
     let bits = format!("rsa_keygen_bits:{bits}");
@@ -75,29 +76,31 @@ fn rsa_key(files: &Files, bits: u32) -> String {
 }
 
 #[test]
-fn forms_that_people_write() {
+fn pem_variants_are_accepted() {
     let client = Client::new();
     let (ca, cert, key) = (&client.authority.pem, &client.leaf.pem, &client.leaf.key_pem);
-    client.probe_with(ca, cert, key).expect_healthy();
-    // Windows line ends, text before and between, no last newline.
-    client.probe_with(ca.replace('\n', "\r\n"), cert.replace('\n', "\r\n"), key.replace('\n', "\r\n")).expect_healthy();
+    client.probe_with_contents(ca, cert, key).expect_healthy();
+    // Windows line ends, text around the PEM blocks, no last newline.
     client
-        .probe_with(format!("# our CA\nsubject=CN = x\n\n{ca}"), format!("Bag\n{cert}"), format!("k\n{key}"))
+        .probe_with_contents(ca.replace('\n', "\r\n"), cert.replace('\n', "\r\n"), key.replace('\n', "\r\n"))
         .expect_healthy();
-    client.probe_with(ca.trim_end(), cert.trim_end(), key.trim_end()).expect_healthy();
+    client
+        .probe_with_contents(format!("# our CA\nsubject=CN = x\n\n{ca}"), format!("Bag\n{cert}"), format!("k\n{key}"))
+        .expect_healthy();
+    client.probe_with_contents(ca.trim_end(), cert.trim_end(), key.trim_end()).expect_healthy();
     // Certificate and key in one file, in both orders.
-    client.probe_with(ca, format!("{cert}{key}"), format!("{cert}{key}")).expect_healthy();
-    client.probe_with(ca, format!("{key}{cert}"), format!("{key}{cert}")).expect_healthy();
+    client.probe_with_contents(ca, format!("{cert}{key}"), format!("{cert}{key}")).expect_healthy();
+    client.probe_with_contents(ca, format!("{key}{cert}"), format!("{key}{cert}")).expect_healthy();
 }
 
 #[test]
-fn a_bundle_with_a_broken_entry_beside_good_ones() {
+fn broken_certificates_in_a_bundle_are_skipped() {
     let client = Client::new();
     let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
     let nonsense = pem("CERTIFICATE", b"no certificate");
     let other = Authority::new("Other CA").pem;
     let bundle = format!("{broken}{other}{nonsense}{}", client.authority.pem);
-    client.probe_with(&bundle, &client.leaf.pem, &client.leaf.key_pem).expect_healthy();
+    client.probe_with_contents(&bundle, &client.leaf.pem, &client.leaf.key_pem).expect_healthy();
     let bundle = client.files.write("bundle", bundle);
     let [cert, key] = [client.files.write("2", &client.leaf.pem), client.files.write("3", &client.leaf.key_pem)];
     let ran = client.probe(&bundle, &cert, &key, &["-v"]);
@@ -105,17 +108,17 @@ fn a_bundle_with_a_broken_entry_beside_good_ones() {
 }
 
 #[test]
-fn keys_in_sec1_and_pkcs1() {
+fn sec1_and_pkcs1_keys_are_accepted() {
     let client = Client::new();
     let pkcs8 = client.files.write("pkcs8", &client.leaf.key_pem);
     let sec1 = client.files.path("sec1").display().to_string();
     openssl(&["pkey", "-in", &pkcs8, "-traditional", "-out", &sec1]);
     let sec1 = std::fs::read_to_string(sec1).expect("openssl has written it");
     assert!(sec1.starts_with("-----BEGIN EC PRIVATE KEY-----"), "{sec1}");
-    client.probe_with(&client.authority.pem, &client.leaf.pem, &sec1).expect_healthy();
-    // What `openssl ecparam -genkey` writes has the parameters first.
+    client.probe_with_contents(&client.authority.pem, &client.leaf.pem, &sec1).expect_healthy();
+    // `openssl ecparam -genkey` writes the parameters first.
     let with_parameters = pem("EC PARAMETERS", &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]) + &sec1;
-    client.probe_with(&client.authority.pem, &client.leaf.pem, with_parameters).expect_healthy();
+    client.probe_with_contents(&client.authority.pem, &client.leaf.pem, with_parameters).expect_healthy();
 
     let pkcs8 = rsa_key(&client.files, 2048);
     let pkcs1 = client.files.path("pkcs1").display().to_string();
@@ -125,15 +128,15 @@ fn keys_in_sec1_and_pkcs1() {
     assert!(pkcs1.starts_with("-----BEGIN RSA PRIVATE KEY-----"), "{pkcs1}");
     let key = PrivateKeyDer::from_pem_slice(pkcs8.as_bytes()).expect("it is PEM");
     let leaf = client.authority.client_for(key.secret_der());
-    client.probe_with(&client.authority.pem, &leaf.pem, pkcs1).expect_healthy();
-    client.probe_with(&client.authority.pem, &leaf.pem, pkcs8).expect_healthy();
+    client.probe_with_contents(&client.authority.pem, &leaf.pem, pkcs1).expect_healthy();
+    client.probe_with_contents(&client.authority.pem, &leaf.pem, pkcs8).expect_healthy();
 }
 
 #[test]
-fn an_rsa_key_that_is_too_short() {
+fn short_rsa_key_is_refused() {
     let client = Client::new();
     let short = std::fs::read_to_string(rsa_key(&client.files, 1024)).expect("openssl has written it");
-    client.expect_key(
+    client.expect_key_refused(
         short,
         "key-invalid",
         "error: the private key in -tls-client-key={} is broken or of an unsupported kind\n\
@@ -142,50 +145,54 @@ fn an_rsa_key_that_is_too_short() {
 }
 
 #[test]
-fn keys_that_cannot_be_used() {
+fn unusable_keys_are_refused() {
     let client = Client::new();
-    client.expect_key(
+    client.expect_key_refused(
         pem("ENCRYPTED PRIVATE KEY", b"secret"),
         "key-encrypted",
         "error: the private key in -tls-client-key={} is encrypted, and a probe cannot ask for the password\n\
          hint: openssl pkey -in {} -out key.pem\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
         "key-encrypted",
         "error: the private key in -tls-client-key={} is encrypted, and a probe cannot ask for the password\n\
          hint: openssl pkey -in {} -out key.pem\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"),
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it holds an OPENSSH PRIVATE KEY\n\
          hint: ssh-keygen -p -m PKCS8 -f {}\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         pem("PUBLIC KEY", b"public"),
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it holds PUBLIC KEY\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         &client.leaf.pem,
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it holds a certificate\n\
          hint: are the certificate and the key swapped?\n",
     );
-    client.expect_key("", "key-invalid", "error: -tls-client-key={} holds no usable private key: it is empty\n");
-    client.expect_key(
+    client.expect_key_refused(
+        "",
+        "key-invalid",
+        "error: -tls-client-key={} holds no usable private key: it is empty\n",
+    );
+    client.expect_key_refused(
         "hello\n",
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it is not PEM\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         client.leaf.key.secret_der(),
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it looks like DER, not PEM\n\
          hint: openssl pkey -inform der -in {} -out key.pem\n",
     );
-    client.expect_key(
+    client.expect_key_refused(
         pem("PRIVATE KEY", b"nonsense"),
         "key-invalid",
         "error: the private key in -tls-client-key={} is broken or of an unsupported kind\n\
@@ -193,13 +200,13 @@ fn keys_that_cannot_be_used() {
     );
 }
 
-/// As `openssl x509 -req` makes them when nobody asks for extensions.
+/// `openssl x509 -req` issues such certificates when it gets no extensions.
 #[test]
-fn a_client_certificate_of_version_1() {
+fn x509_v1_client_certificate_is_sent() {
     let client = Client::new();
     let path = |name: &str| client.files.path(name).display().to_string();
     let (ca_key, key, request, cert) = (path("ca.key"), path("v1.key"), path("v1.csr"), path("v1.pem"));
-    std::fs::write(&ca_key, client.authority.key_pem()).expect("the directory is ours");
+    std::fs::write(&ca_key, client.authority.key_pem()).expect("the directory is writable");
     openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
     openssl(&["req", "-new", "-key", &key, "-subj", "/CN=client", "-out", &request]);
     openssl(&[
@@ -216,7 +223,7 @@ fn a_client_certificate_of_version_1() {
         "-out",
         &cert,
     ]);
-    // Whether it will do is the server's affair: rustls refuses it, others do not.
+    // The server decides: rustls rejects it, other servers accept it.
     client.probe(&client.ca, &cert, &key, &["-output=json"]).expect_kind(1, "tls", "tls-client-certificate-rejected");
     let other = client.files.write("other.key", client.authority.client().key_pem);
     client.probe(&client.ca, &cert, &other, &["-output=json"]).expect_kind(1, "usage", "key-mismatch");
@@ -227,7 +234,7 @@ fn a_client_certificate_of_version_1() {
 }
 
 #[test]
-fn a_key_of_another_certificate() {
+fn key_of_another_certificate_is_refused() {
     let client = Client::new();
     let [cert, key] = [
         client.files.write("client.pem", &client.leaf.pem),
@@ -242,33 +249,37 @@ fn a_key_of_another_certificate() {
 }
 
 #[test]
-fn certificates_that_cannot_be_used() {
+fn unusable_certificates_are_refused() {
     let client = Client::new();
-    client.expect_ca("", "certificate-invalid", "error: -tls-ca-cert={} holds no certificate: it is empty\n");
-    client.expect_ca("x\n", "certificate-invalid", "error: -tls-ca-cert={} holds no certificate: it is not PEM\n");
-    client.expect_ca(
+    client.expect_ca_refused("", "certificate-invalid", "error: -tls-ca-cert={} holds no certificate: it is empty\n");
+    client.expect_ca_refused(
+        "x\n",
+        "certificate-invalid",
+        "error: -tls-ca-cert={} holds no certificate: it is not PEM\n",
+    );
+    client.expect_ca_refused(
         &client.leaf.chain[0],
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no certificate: it looks like DER, not PEM\n\
          hint: openssl x509 -inform der -in {} -out certificate.pem\n",
     );
-    client.expect_ca(
+    client.expect_ca_refused(
         &client.leaf.key_pem,
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no certificate: it holds a private key\n\
          hint: are the certificate and the key swapped?\n",
     );
-    client.expect_ca(
+    client.expect_ca_refused(
         pem("CERTIFICATE REQUEST", b"x"),
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no certificate: it holds CERTIFICATE REQUEST\n",
     );
-    client.expect_ca(
+    client.expect_ca_refused(
         pem("CERTIFICATE", b"nonsense"),
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no usable certificate\n",
     );
-    client.expect_ca(
+    client.expect_ca_refused(
         "-----BEGIN CERTIFICATE-----\nAAAA\n",
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no certificate: its PEM is broken\n",
@@ -276,7 +287,7 @@ fn certificates_that_cannot_be_used() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn unreadable_files_are_refused() {
     let client = Client::new();
     let ca_flag = |path: &str| [client.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={path}")];
     let missing = "/nonexistent/ca.pem";
@@ -297,10 +308,10 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
-fn pipes_with_and_without_a_writer() {
+fn pipe_is_read_or_times_out() {
     let client = Client::new();
     let fifo = client.files.path("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is installed").success());
     let fifo = fifo.display().to_string();
     let flags = [client.server.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")];
     let lines = format!(
@@ -310,14 +321,14 @@ fn pipes_with_and_without_a_writer() {
 
     let plain = server::tls(&client.authority.server(&["127.0.0.1"]));
     let running = Probe::new([plain.addr(), "-tls".to_owned(), format!("-tls-ca-cert={fifo}")]).start();
-    // Opening for writing waits until the probe reads.
+    // Opening for writing blocks until the probe opens the pipe.
     std::fs::write(&fifo, &client.authority.pem).expect("the probe reads");
     running.finish().expect_healthy();
 }
 
-/// A likely mistake with variables, and the key must not end in a log.
+/// A likely mistake with variables. The key must not end up in a log.
 #[test]
-fn a_key_in_place_of_its_file_is_not_repeated() {
+fn key_given_as_file_name_is_not_printed() {
     let client = Client::new();
     let cert = client.files.write("client.pem", &client.leaf.pem);
     let ran = Probe::new([&client.server.addr(), "-tls", "-v", &format!("-tls-client-cert={cert}")])

@@ -1,4 +1,4 @@
-//! What the server sees of a request: path, headers, metadata, message; and which metadata never leaves.
+//! The request as the server sees it: path, headers, metadata and message. Secrets in metadata must not be printed.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
 
@@ -7,15 +7,15 @@ use http::{Request, Version};
 use crate::support::{
     frames,
     pki::Files,
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder},
 };
 
-const NOWHERE: &str = "-addr=127.0.0.1:1";
+const CLOSED_PORT: &str = "-addr=127.0.0.1:1";
 
-/// Probes a healthy server with these flags, and returns what it saw.
+/// Probes a healthy server with these flags, and returns the request that it got.
 #[track_caller]
-fn ask(flags: &[&str]) -> Request<Vec<u8>> {
+fn probe_and_record(flags: &[&str]) -> Request<Vec<u8>> {
     let recorder = Recorder::plaintext();
     let addr = recorder.server.addr();
     Probe::new([&[addr.as_str()], flags].concat()).run().expect_healthy();
@@ -41,7 +41,7 @@ fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The headers of a request that was asked for nothing special.
+/// The headers of a request without any flags.
 const PLAIN: [(&str, &str); 4] = [
     ("content-type", "application/grpc"),
     ("grpc-timeout", "1000000u"),
@@ -50,8 +50,8 @@ const PLAIN: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn a_plain_request_has_what_grpc_asks_for_and_nothing_else() {
-    let request = ask(&[]);
+fn default_request_has_only_the_headers_of_grpc() {
+    let request = probe_and_record(&[]);
     assert_eq!(request.method(), "POST");
     assert_eq!(
         request.uri().path_and_query().map(ToString::to_string).as_deref(),
@@ -64,19 +64,19 @@ fn a_plain_request_has_what_grpc_asks_for_and_nothing_else() {
 }
 
 #[test]
-fn the_service_is_in_the_message() {
+fn request_message_has_the_service() {
     // Field 1 of protobuf's HealthCheckRequest, a string with its length.
     for (name, length) in [("up", &[2][..]), ("-x", &[2]), ("a.b/c d", &[7]), ("\u{e9}\u{1f980}", &[6]), ("\n", &[1])] {
         let message = [&[0x0a], length, name.as_bytes()].concat();
-        assert_eq!(*ask(&[&format!("-service={name}")]).body(), frames::message(&message), "{name:?}");
+        assert_eq!(*probe_and_record(&[&format!("-service={name}")]).body(), frames::message(&message), "{name:?}");
     }
     let long = "x".repeat(300);
     let message = [&[0x0a, 0xac, 0x02], long.as_bytes()].concat();
-    assert_eq!(*ask(&[&format!("-service={long}")]).body(), frames::message(&message));
+    assert_eq!(*probe_and_record(&[&format!("-service={long}")]).body(), frames::message(&message));
 }
 
 #[test]
-fn several_services_are_asked_over_one_connection() {
+fn several_services_share_one_connection() {
     let recorder = Recorder::plaintext();
     let services = ["-service=b", "-service=a", "-service=b"];
     let ran = Probe::new([recorder.server.addr().as_str()].into_iter().chain(services)).run();
@@ -88,7 +88,7 @@ fn several_services_are_asked_over_one_connection() {
 }
 
 #[test]
-fn the_rpc_time_out_is_told_to_the_server() {
+fn grpc_timeout_is_the_rpc_timeout() {
     for (flags, timeout) in [
         (&[][..], Duration::from_secs(1)),
         (&["-rpc-timeout=2500ms"], Duration::from_millis(2500)),
@@ -98,10 +98,10 @@ fn the_rpc_time_out_is_told_to_the_server() {
         (&["-rpc-timeout=1h1m1s"], Duration::from_secs(3661)),
         (&["-rpc-timeout=2h45m"], Duration::from_mins(165)),
         (&["-rpc-timeout=2562047h"], Duration::from_hours(2_562_047)),
-        // As it was given, while the whole run has more left.
+        // Unchanged, as the run has more time left.
         (&["-rpc-timeout=5s", "-timeout=1h"], Duration::from_secs(5)),
     ] {
-        let request = ask(flags);
+        let request = probe_and_record(flags);
         let values = values(&request, "grpc-timeout");
         let [value] = values.as_slice() else { panic!("{flags:?}: {values:?}") };
         assert_eq!(grpc_timeout(value), timeout, "{flags:?}: {value}");
@@ -109,9 +109,9 @@ fn the_rpc_time_out_is_told_to_the_server() {
 }
 
 #[test]
-fn what_the_whole_run_has_left_bounds_the_time_out_told() {
-    let request = ask(&["-rpc-timeout=1h", "-timeout=9s"]);
-    let [value] = values(&request, "grpc-timeout").try_into().expect("one time-out");
+fn grpc_timeout_is_bounded_by_the_timeout_of_the_run() {
+    let request = probe_and_record(&["-rpc-timeout=1h", "-timeout=9s"]);
+    let [value] = values(&request, "grpc-timeout").try_into().expect("one timeout");
     let left = grpc_timeout(&value);
     assert!(left > Duration::ZERO && left <= Duration::from_secs(9), "{value}");
 }
@@ -133,35 +133,35 @@ fn grpc_timeout(value: &str) -> Duration {
 }
 
 #[test]
-fn the_user_agent_can_be_chosen() {
+fn user_agent_flag_sets_the_header() {
     for agent in ["x", "my agent/1.0 (a; b)", "-"] {
-        assert_eq!(values(&ask(&["-user-agent", agent]), "user-agent"), [agent]);
+        assert_eq!(values(&probe_and_record(&["-user-agent", agent]), "user-agent"), [agent]);
     }
-    // An empty one is none, and metadata is no way to set it.
-    assert_eq!(values(&ask(&["-user-agent="]), "user-agent"), ["grpc_health_probe"]);
-    assert_eq!(values(&ask(&["-rpc-header=user-agent: mine"]), "user-agent"), ["grpc_health_probe"]);
-    assert_eq!(values(&ask(&["-user-agent=x", "-rpc-header=User-Agent: mine"]), "user-agent"), ["x"]);
+    // An empty user agent counts as not given. Metadata cannot set it.
+    assert_eq!(values(&probe_and_record(&["-user-agent="]), "user-agent"), ["grpc_health_probe"]);
+    assert_eq!(values(&probe_and_record(&["-rpc-header=user-agent: mine"]), "user-agent"), ["grpc_health_probe"]);
+    assert_eq!(values(&probe_and_record(&["-user-agent=x", "-rpc-header=User-Agent: mine"]), "user-agent"), ["x"]);
 }
 
 #[test]
-fn a_user_agent_that_cannot_be_sent_is_refused() {
+fn invalid_user_agent_is_refused() {
     for (agent, shown) in
         [("a\nb", "a\\nb"), ("a\rb", "a\\rb"), ("a\tb", "a\\tb"), ("\u{7f}", "\\u{7f}"), ("\u{e9}", "\u{e9}")]
     {
         let cause = "the value may have printable ASCII characters only (others: in a name-bin header)";
-        let ran = Probe::new([NOWHERE, "-user-agent", agent]).run();
+        let ran = Probe::new([CLOSED_PORT, "-user-agent", agent]).run();
         ran.expect_error(1, &format!("error: -user-agent={shown}: {cause}"));
     }
 }
 
 #[test]
-fn metadata_is_read_as_in_the_go_tool() {
+fn metadata_is_parsed_as_in_the_go_tool() {
     let table: [(&[&str], &str, &[&str]); 16] = [
         (&["a: b"], "a", &["b"]),
         (&["a:b"], "a", &["b"]),
         (&["a:   b"], "a", &["b"]),
         (&["a:\t b"], "a", &["b"]),
-        // Only the left is trimmed.
+        // Only leading space is trimmed.
         (&["a: b  "], "a", &["b  "]),
         (&["a:"], "a", &[""]),
         (&["a:   "], "a", &[""]),
@@ -178,13 +178,13 @@ fn metadata_is_read_as_in_the_go_tool() {
     for (given, name, expected) in table {
         let flags: Vec<String> = given.iter().map(|header| format!("-rpc-header={header}")).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        assert_eq!(values(&ask(&flags), name), expected, "{given:?}");
+        assert_eq!(values(&probe_and_record(&flags), name), expected, "{given:?}");
     }
 }
 
-/// The raw bytes are given, and the probe encodes them: base64 without padding.
+/// The user gives raw bytes. The probe encodes them in base64 without padding.
 #[test]
-fn binary_metadata_is_encoded() {
+fn binary_metadata_is_sent_in_base64() {
     for (given, name, expected) in [
         ("x-bin: a", "x-bin", "YQ"),
         ("x-bin: ab", "x-bin", "YWI"),
@@ -195,16 +195,16 @@ fn binary_metadata_is_encoded() {
         ("x-bin: \u{e9}", "x-bin", "w6k"),
         ("x-bin: a\nb", "x-bin", "YQpi"),
         ("x-bin: >>>???", "x-bin", "Pj4+Pz8/"),
-        // It is not for the probe to guess that this is base64 already.
+        // The probe does not guess that this is base64 already.
         ("x-bin: YQ==", "x-bin", "WVE9PQ"),
         ("x-bin:", "x-bin", ""),
     ] {
-        assert_eq!(values(&ask(&["-rpc-header", given]), name), [expected], "{given:?}");
+        assert_eq!(values(&probe_and_record(&["-rpc-header", given]), name), [expected], "{given:?}");
     }
 }
 
 #[test]
-fn metadata_that_grpc_sets_itself_is_dropped() {
+fn reserved_metadata_is_dropped() {
     for name in [
         "user-agent",
         "content-type",
@@ -217,13 +217,13 @@ fn metadata_that_grpc_sets_itself_is_dropped() {
     ] {
         let upper = name.to_uppercase();
         for name in [name, upper.as_str()] {
-            assert_eq!(headers(&ask(&[&format!("-rpc-header={name}: x")])), owned(&PLAIN), "{name}");
+            assert_eq!(headers(&probe_and_record(&[&format!("-rpc-header={name}: x")])), owned(&PLAIN), "{name}");
         }
     }
 }
 
 #[test]
-fn metadata_that_can_never_be_sent_is_refused() {
+fn invalid_metadata_is_refused() {
     let colon = "a colon is missing; write 'name: value'";
     let no_name = "the name before the colon is missing";
     let name = "the name may have letters, digits, \"-\", \"_\" and \".\" only";
@@ -248,7 +248,7 @@ fn metadata_that_can_never_be_sent_is_refused() {
         ("a@b: x", name),
         ("a\"b: x", name),
         ("\u{e9}: x", name),
-        // The Kelvin sign, which some ways of lower-casing make an ASCII letter of.
+        // The Kelvin sign. Unicode lower-casing would turn it into an ASCII k.
         ("\u{212a}ey: x", name),
         ("a b-bin: x", name),
         ("a: b\nc", value),
@@ -267,25 +267,25 @@ fn metadata_that_can_never_be_sent_is_refused() {
         ("upgrade: h2c", "upgrade does not exist in HTTP/2"),
     ] {
         for flags in [vec!["-exit-codes=docker"], vec!["-exit-codes=detailed"], vec!["-rpc-header=good: one"]] {
-            let ran = Probe::new([&[NOWHERE, "-rpc-header", header], &flags[..]].concat()).run();
+            let ran = Probe::new([&[CLOSED_PORT, "-rpc-header", header], &flags[..]].concat()).run();
             ran.expect_error(1, &format!("error: -rpc-header: {cause}"));
         }
     }
-    Probe::new([NOWHERE, "-rpc-header=x", "-output=json"]).run().expect_kind(1, "usage", "usage");
+    Probe::new([CLOSED_PORT, "-rpc-header=x", "-output=json"]).run().expect_kind(1, "usage", "usage");
 }
 
 #[test]
-fn nothing_is_compressed_unless_asked_for() {
+fn request_is_not_compressed_by_default() {
     for flags in [&[][..], &["-gzip=false"], &["-service=up"]] {
-        let request = ask(flags);
+        let request = probe_and_record(flags);
         assert!(request.headers().keys().all(|name| !name.as_str().contains("encoding")), "{request:?}");
         assert_eq!(request.body()[0], 0, "{request:?}");
     }
 }
 
 #[test]
-fn gzip_is_told_and_used() {
-    let request = ask(&["-gzip", "-service=up"]);
+fn gzip_flag_compresses_the_request() {
+    let request = probe_and_record(&["-gzip", "-service=up"]);
     assert_eq!(values(&request, "grpc-encoding"), ["gzip"]);
     let [accepted] = values(&request, "grpc-accept-encoding").try_into().expect("one list");
     assert!(accepted.split(',').any(|encoding| encoding.trim() == "gzip"), "{accepted}");
@@ -302,7 +302,7 @@ fn gzip_is_told_and_used() {
 }
 
 #[test]
-fn a_server_without_gzip_says_so() {
+fn gzip_with_a_server_without_gzip_fails_the_rpc() {
     let server = server::plaintext();
     let ran = Probe::new([&server.addr(), "-gzip", "-exit-codes=detailed"]).run();
     let message = format!(
@@ -314,15 +314,15 @@ fn a_server_without_gzip_says_so() {
 }
 
 #[test]
-fn metadata_may_be_as_long_as_an_argument() {
+fn metadata_value_may_have_120_000_bytes() {
     let value = "v".repeat(120_000);
-    let request = ask(&["-rpc-header", &format!("x-long: {value}")]);
+    let request = probe_and_record(&["-rpc-header", &format!("x-long: {value}")]);
     assert_eq!(values(&request, "x-long"), [value]);
 }
 
-/// Real servers have limits, and the answer must tell which they are.
+/// Real servers limit the size of headers. The failure must not reveal the value.
 #[test]
-fn metadata_too_long_for_the_server_is_a_failed_rpc() {
+fn metadata_too_long_for_the_server_fails_the_rpc() {
     let server = server::plaintext();
     let header = format!("x-long: {}", "s3cret".repeat(20_000));
     let ran = Probe::new([&server.addr(), "-rpc-header", &header, "-exit-codes=detailed"]).run();
@@ -334,15 +334,15 @@ fn metadata_too_long_for_the_server_is_a_failed_rpc() {
 }
 
 #[test]
-fn metadata_may_be_plenty() {
+fn thousand_headers_are_sent() {
     let flags: Vec<String> = (0..1000).map(|number| format!("-rpc-header=x-{number}: {number}")).collect();
-    let request = ask(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let request = probe_and_record(&flags.iter().map(String::as_str).collect::<Vec<_>>());
     for number in 0..1000 {
         assert_eq!(values(&request, &format!("x-{number}")), [number.to_string()]);
     }
 }
 
-/// Metadata whose names tell that nobody may read it, and how the base64 of a binary one would look.
+/// Metadata with names that mark it as secret.
 const SECRETS: [&str; 8] = [
     "authorization: Bearer s3cret",
     "Cookie: s3cret",
@@ -353,20 +353,21 @@ const SECRETS: [&str; 8] = [
     "client-secret: s3cret",
     "Secret: s3cret",
 ];
+/// The secret in base64, as binary metadata sends it.
 const ENCODED: &str = "czNjcmV0";
 
 #[track_caller]
-fn expect_no_secret(ran: &Ran) {
+fn expect_no_secret(ran: &RunResult) {
     for stream in [&ran.stdout, &ran.stderr] {
         assert!(!stream.contains("s3cret") && !stream.contains(ENCODED), "{ran}");
     }
 }
 
 #[test]
-fn secrets_are_not_told_by_a_talkative_probe() {
+fn verbose_output_hides_secrets() {
     let server = server::plaintext();
     let secrets: Vec<String> = SECRETS.iter().map(|header| format!("-rpc-header={header}")).collect();
-    for addr in [server.addr(), NOWHERE.to_owned()] {
+    for addr in [server.addr(), CLOSED_PORT.to_owned()] {
         for service in ["up", "down", "missing"] {
             for output in ["text", "json"] {
                 let flags = [addr.clone(), "-v".into(), format!("-service={service}"), format!("-output={output}")];
@@ -381,66 +382,66 @@ fn secrets_are_not_told_by_a_talkative_probe() {
 }
 
 #[test]
-fn secrets_are_not_told_by_errors() {
+fn errors_hide_secrets() {
     for words in [
-        // Something else is wrong.
+        // Another argument is invalid.
         &["-rpc-header=authorization: Bearer s3cret", "-tls-no-verify"][..],
         &["-rpc-header=authorization: Bearer s3cret", "-rpc-header=x"],
         &["-rpc-header=authorization: Bearer s3cret", "-nonsense"],
-        // The header itself is.
+        // The header itself is invalid.
         &["-rpc-header=authorization Bearer s3cret"],
         &["-rpc-header=authorization: s3cret\n"],
         &["-rpc-header=author ization: s3cret"],
         &["-rpc-header=: s3cret"],
         &["-rpc-header=s3cret"],
         &["-rpc-header=connection: s3cret"],
-        // The flag is.
+        // The flag is misspelled.
         &["-rpc-heade=authorization: Bearer s3cret"],
         &["-rpc-heade", "authorization: Bearer s3cret"],
         &["-rpc-headers=s3cret"],
     ] {
         for output in ["-output=text", "-output=json"] {
-            let ran = Probe::new([&[NOWHERE, "-v", output], words].concat()).run();
+            let ran = Probe::new([&[CLOSED_PORT, "-v", output], words].concat()).run();
             assert_eq!(ran.code, Some(1), "{ran}");
             expect_no_secret(&ran);
         }
     }
 }
 
-/// The shell then makes words of the secret that look like addresses.
+/// Without quotes, the shell splits the secret into arguments that look like addresses.
 #[test]
-fn secrets_are_not_told_when_the_quotes_are_missing() {
-    let ran = Probe::new([NOWHERE, "-rpc-header", "authorization:", "Bearer", "s3cret"]).run();
+fn errors_hide_secrets_without_quotes() {
+    let ran = Probe::new([CLOSED_PORT, "-rpc-header", "authorization:", "Bearer", "s3cret"]).run();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
     expect_no_secret(&ran);
 }
 
 #[test]
-fn secrets_are_not_told_when_there_is_a_dash_too_many() {
-    let ran = Probe::new([NOWHERE, "---rpc-header=authorization: Bearer s3cret"]).run();
+fn errors_hide_secrets_after_three_dashes() {
+    let ran = Probe::new([CLOSED_PORT, "---rpc-header=authorization: Bearer s3cret"]).run();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
     expect_no_secret(&ran);
 }
 
 #[test]
-fn secrets_are_not_told_when_they_are_not_utf8() {
+fn errors_hide_secrets_that_are_not_utf8() {
     for words in [
         &[&b"-rpc-header=authorization: Bearer s3cret\xff"[..]][..],
         &[b"--rpc-header=x-bin: s3cret\xff"],
         &[b"-rpc-header", b"authorization: Bearer s3cret\xff"],
     ] {
         let words = words.iter().map(|word| OsString::from_vec(word.to_vec()));
-        let ran = Probe::new([OsString::from(NOWHERE)].into_iter().chain(words)).run();
+        let ran = Probe::new([OsString::from(CLOSED_PORT)].into_iter().chain(words)).run();
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
         expect_no_secret(&ran);
     }
 }
 
 #[test]
-fn secrets_of_the_environment_are_not_told() {
+fn output_hides_secrets_from_variables() {
     for value in ["authorization: Bearer s3cret", "authorization Bearer s3cret", "a: b\nauthorization: s3cret\u{e9}"] {
         for output in ["-output=text", "-output=json"] {
-            let ran = Probe::new([NOWHERE, "-v", output]).env("GRPC_HEALTH_PROBE_RPC_HEADER", value).run();
+            let ran = Probe::new([CLOSED_PORT, "-v", output]).env("GRPC_HEALTH_PROBE_RPC_HEADER", value).run();
             assert_eq!(ran.code, Some(1), "{ran}");
             expect_no_secret(&ran);
         }
@@ -448,20 +449,20 @@ fn secrets_of_the_environment_are_not_told() {
 }
 
 #[test]
-fn more_headers_than_any_request_has_are_refused() {
+fn more_than_1000_headers_are_refused() {
     let headers: Vec<String> = (0..25_000).map(|number| format!("-rpc-header=a{number}:")).collect();
     let ran = Probe::new(["-addr=127.0.0.1:1".to_owned()].iter().chain(&headers)).run();
     ran.expect(1, "", "error: more than 1000 of -rpc-header\n");
 }
 
 #[test]
-fn the_length_of_a_request_is_not_for_headers_to_tell() {
+fn content_length_header_is_refused() {
     let ran = Probe::new(["-addr=127.0.0.1:1", "-rpc-header=content-length: 3"]).run();
     ran.expect(1, "", "error: -rpc-header: the probe sets the length itself\n");
 }
 
 #[test]
-fn a_value_from_a_file() {
+fn header_value_is_read_from_a_file() {
     let files = Files::new();
     let file = |content: &[u8]| format!("-rpc-header-file=x-token: {}", files.write("token", content));
     for (content, value) in [
@@ -471,17 +472,17 @@ fn a_value_from_a_file() {
         (b"Bearer  a b\n", "Bearer  a b"),
         (b"", ""),
     ] {
-        assert_eq!(values(&ask(&[&file(content)]), "x-token"), [value], "{content:?}");
+        assert_eq!(values(&probe_and_record(&[&file(content)]), "x-token"), [value], "{content:?}");
     }
     let binary = files.write("binary", [0, 255, b'\n', b'\n']);
-    let request = ask(&["-rpc-header=k-bin: raw", &format!("-rpc-header-file=K-Bin: {binary}")]);
+    let request = probe_and_record(&["-rpc-header=k-bin: raw", &format!("-rpc-header-file=K-Bin: {binary}")]);
     assert_eq!(values(&request, "k-bin"), ["cmF3", "AP8K"]);
-    // What gRPC sets itself is dropped, and its file is not read.
-    assert_eq!(headers(&ask(&["-rpc-header-file=te: /nonexistent"])), owned(&PLAIN));
+    // Reserved metadata is dropped. Its file is not read.
+    assert_eq!(headers(&probe_and_record(&["-rpc-header-file=te: /nonexistent"])), owned(&PLAIN));
 }
 
 #[test]
-fn files_with_values_by_their_variable() {
+fn variable_sets_header_files() {
     let files = Files::new();
     let lines = format!("a: {}\nb: {}\n", files.write("a", "1\n"), files.write("b", "2\n"));
     let recorder = Recorder::plaintext();
@@ -491,7 +492,7 @@ fn files_with_values_by_their_variable() {
 }
 
 #[test]
-fn files_that_hold_no_header() {
+fn invalid_header_files_are_refused() {
     let files = Files::new();
     let bad = files.write("bad", "two\nlines\n");
     let latin = files.write("latin", [0xe9]);
@@ -508,22 +509,22 @@ fn files_that_hold_no_header() {
         (format!("x: {bad}"), format!("error: -rpc-header-file={bad}: {value}")),
         (format!("x: {latin}"), format!("error: -rpc-header-file={latin}: {value}")),
     ] {
-        Probe::new([NOWHERE, "-rpc-header-file", &header]).run().expect_error(1, &line);
+        Probe::new([CLOSED_PORT, "-rpc-header-file", &header]).run().expect_error(1, &line);
     }
 }
 
 #[test]
-fn a_file_that_nobody_writes_does_not_hang_the_probe() {
+fn header_file_that_is_an_empty_pipe_times_out() {
     let files = Files::new();
     let fifo = files.path("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is installed").success());
     let fifo = fifo.display();
     let line = format!("error: cannot read -rpc-header-file={fifo}: it did not end within 1s");
-    Probe::new([NOWHERE, &format!("-rpc-header-file=x: {fifo}")]).run().expect_error(1, &line);
+    Probe::new([CLOSED_PORT, &format!("-rpc-header-file=x: {fifo}")]).run().expect_error(1, &line);
 }
 
 #[test]
-fn values_from_files_are_never_told() {
+fn verbose_output_hides_values_from_files() {
     let files = Files::new();
     let server = server::plaintext();
     let path = files.write("plain-name", "hunter2\n");

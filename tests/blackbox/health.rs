@@ -1,9 +1,9 @@
-//! Answers of a healthy server, one by one: text, JSON and exit codes.
+//! The two most common answers, SERVING and `NOT_SERVING`: text and exit codes.
 
 use crate::support::{probe::Probe, server};
 
 #[test]
-fn serving() {
+fn serving_exits_0() {
     let server = server::plaintext();
     Probe::new([server.addr()]).run().expect_healthy();
     Probe::new([server.address.to_string()]).run().expect_healthy();
@@ -11,7 +11,7 @@ fn serving() {
 }
 
 #[test]
-fn not_serving_has_its_code_in_both_modes() {
+fn not_serving_exits_1_or_4() {
     let server = server::plaintext();
     let line = "service unhealthy (responded with \"NOT_SERVING\")\n";
     Probe::new([server.addr(), "-service=down".into()]).run().expect(1, line, "");

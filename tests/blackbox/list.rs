@@ -1,4 +1,4 @@
-//! `-list`: all services of a server and their statuses.
+//! `-list`: prints all services of a server with their statuses.
 
 use tonic_health::ServingStatus::{NotServing, Serving, Unknown};
 
@@ -6,11 +6,11 @@ use crate::support::{
     frames::{self, answer, data, trailers},
     peer::Peer,
     probe::Probe,
-    server::{self, Changing, Reply},
+    server::{self, ChangingServer, Reply},
 };
 
-/// A `HealthListResponse` with these services, as protobuf has it.
-fn list(services: &[(&str, u8)]) -> Vec<u8> {
+/// A `HealthListResponse` with these services, in protobuf.
+fn list_response(services: &[(&str, u8)]) -> Vec<u8> {
     let length = |bytes: &[u8]| {
         let mut length = bytes.len();
         let mut varint = Vec::new();
@@ -28,8 +28,8 @@ fn list(services: &[(&str, u8)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_table_with_the_worst_first() {
-    let server = Changing::new();
+fn list_sorts_unhealthy_services_first() {
+    let server = ChangingServer::new();
     server.set("shop.v1.Cart", Serving);
     server.set("shop.v1.Payment", NotServing);
     server.set("shop.v1.Stock", Unknown);
@@ -46,7 +46,7 @@ fn a_table_with_the_worst_first() {
     let ran = Probe::new([&server.server.addr(), "-list", "-exit-codes=detailed", "-output=json"]).run();
     let lines: Vec<serde_json::Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
-    let told: Vec<_> = lines.iter().map(|line| (line["service"].as_str(), line["healthy"].as_bool())).collect();
+    let printed: Vec<_> = lines.iter().map(|line| (line["service"].as_str(), line["healthy"].as_bool())).collect();
     let expected = [
         (Some("a"), Some(false)),
         (Some("shop.v1.Payment"), Some(false)),
@@ -54,13 +54,13 @@ fn a_table_with_the_worst_first() {
         (Some(""), Some(true)),
         (Some("shop.v1.Cart"), Some(true)),
     ];
-    assert_eq!((ran.code, told.as_slice()), (Some(4), &expected[..]), "{ran}");
+    assert_eq!((ran.code, printed.as_slice()), (Some(4), &expected[..]), "{ran}");
     assert_eq!((&lines[2]["status"], &lines[2]["error"]["kind"]), (&"UNKNOWN".into(), &"status-unknown".into()));
 }
 
 #[test]
-fn healthy_if_all_are() {
-    let server = Changing::new();
+fn list_is_healthy_only_if_every_service_is() {
+    let server = ChangingServer::new();
     server.set("b", Serving);
     Probe::new([&server.server.addr(), "-list"]).run().expect(
         0,
@@ -75,8 +75,8 @@ fn healthy_if_all_are() {
 }
 
 #[test]
-fn a_server_with_many_services() {
-    let server = Changing::new();
+fn list_shows_100_services_and_explains_the_limit() {
+    let server = ChangingServer::new();
     let name = |number| format!("shop.with.a.name.that.takes.its.place.v1.Service{number:02}");
     for number in 1..100 {
         server.set(&name(number), Serving);
@@ -86,7 +86,7 @@ fn a_server_with_many_services() {
     assert!(ran.stdout.len() > 4096 && ran.stdout.contains(&name(99)), "{ran}");
     let ran = Probe::new([&server.server.addr(), "-list", "-output=json"]).run();
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 100), "{ran}");
-    // One more is more than it lists.
+    // With one more, the server refuses to list them.
     server.set(&name(100), Serving);
     let address = server.server.address;
     Probe::new([&server.server.addr(), "-list", "-exit-codes=detailed"]).run().expect(
@@ -100,7 +100,7 @@ fn a_server_with_many_services() {
 }
 
 #[test]
-fn a_server_without_list() {
+fn list_unimplemented_fails_with_a_hint() {
     let server = server::plaintext();
     let line = format!("error: listing the services of {} failed: UNIMPLEMENTED", server.address);
     let hint = "hint: this server has the health service, but not its method List; Check works";
@@ -112,7 +112,7 @@ fn a_server_without_list() {
 }
 
 #[test]
-fn a_list_of_nothing_is_not_healthy() {
+fn empty_list_is_unhealthy() {
     let server = server::by_path(|_| Reply::Message(Vec::new()));
     let hint = "hint: it has registered none with its health service\n";
     let ran = Probe::new([&server.addr(), "-list", "-exit-codes=detailed"]).run();
@@ -121,10 +121,10 @@ fn a_list_of_nothing_is_not_healthy() {
 }
 
 #[test]
-fn names_are_never_printed_raw() {
+fn service_names_are_escaped_and_shortened() {
     let hostile = "a\u{1b}[31m\nSERVICE\u{202e}";
     let long = "x".repeat(10_000);
-    let services = list(&[(hostile, 2), (&long, 42)]);
+    let services = list_response(&[(hostile, 2), (&long, 42)]);
     let server = server::by_path(move |_| Reply::Message(services.clone()));
     let ran = Probe::new([&server.addr(), "-list"]).run();
     let lines: Vec<&str> = ran.stdout.lines().collect();
@@ -135,8 +135,8 @@ fn names_are_never_printed_raw() {
 }
 
 #[test]
-fn what_breaks_the_rules_is_no_list() {
-    let one = list(&[("a", 1)]);
+fn malformed_list_responses_fail() {
+    let one = list_response(&[("a", 1)]);
     let whole = frames::message(&one);
     let head = frames::ok_headers;
     let status = || trailers(&[("grpc-status", b"0")]);
@@ -160,22 +160,22 @@ fn what_breaks_the_rules_is_no_list() {
 }
 
 #[test]
-fn it_says_what_it_asks() {
-    let server = Changing::new();
+fn verbose_output_shows_the_list_option() {
+    let server = ChangingServer::new();
     let ran = Probe::new([&server.server.addr(), "-list", "-v"]).run();
     let options = format!("> addr={} conn_timeout=1s rpc_timeout=1s list=true", server.server.address);
     assert_eq!(ran.stderr.lines().nth(1), Some(options.as_str()), "{ran}");
 }
 
 #[test]
-fn what_nobody_reads_is_told() {
+fn unread_results_are_counted_on_stderr() {
     let services: Vec<(String, u8)> = (0..5000).map(|number| (format!("shop.v1.Service{number}"), 1)).collect();
     let services: Vec<(&str, u8)> = services.iter().map(|(name, status)| (name.as_str(), *status)).collect();
-    let message = list(&services);
+    let message = list_response(&services);
     let server = server::by_path(move |_| Reply::Message(message.clone()));
     let ran = Probe::new([&server.addr(), "-list"]).run();
     assert_eq!((ran.code, ran.stdout.lines().count(), ran.stderr.as_str()), (Some(0), 5001, ""));
-    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let (reader, writer) = std::io::pipe().expect("a pipe can be created");
     let ran = Probe::new([&server.addr(), "-list"]).stdout(writer).run();
     assert!(ran.code == Some(0) && ran.stderr.ends_with(" more results, which nobody has read\n"), "{ran}");
     drop(reader);

@@ -1,5 +1,5 @@
-//! Black-box tests: the real binary against real servers on loopback, judged by exit code, stdout, stderr and what
-//! the server saw.
+//! Black-box tests: they run the binary against servers on loopback and check exit code, stdout, stderr and what the server
+//! received.
 
 mod support;
 
@@ -20,8 +20,8 @@ mod repository;
 mod resolver;
 mod rooms;
 mod spiffe;
+mod timeouts;
 mod tls;
 mod wait;
-mod waiting;
 mod watch;
 mod without_root;

@@ -1,10 +1,10 @@
-//! The completions, as bash runs them. (`src/cli/manual.rs` makes them; `.ci/check-manual` asks other shells.)
+//! The bash completions. `src/cli/manual.rs` generates them; `.ci/check-manual` tests the other shells.
 
 use std::process::Command;
 
 use crate::support::probe::Probe;
 
-/// What bash offers for the last of these words, which come after the program's name.
+/// What bash offers to complete the last of these arguments.
 fn completed(words: &[&str]) -> String {
     let script = "
         set -u
@@ -16,13 +16,13 @@ fn completed(words: &[&str]) -> String {
     ";
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", script, "bash"]).args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = bash.output().expect("bash is there");
+    let output = bash.output().expect("bash is installed");
     assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 #[test]
-fn bash_completes_flags_and_values() {
+fn bash_completes_flags_and_values_of_flags() {
     for (words, offered) in [
         (&["-tls-c"][..], "-tls-ca-cert -tls-client-cert -tls-client-key"),
         (&["-addr", "=", "localhost", ":", "50051", "-wa"], "-watch -wait"),
@@ -41,7 +41,7 @@ fn bash_completes_flags_and_values() {
 }
 
 #[test]
-fn bash_offers_every_flag() {
+fn bash_completes_every_flag() {
     let help = Probe::new(["-help"]).run().stdout;
     let flags = help.lines().filter(|line| line.starts_with("  -")).filter_map(|line| line.split_whitespace().next());
     assert_eq!(completed(&["-"]), flags.collect::<Vec<_>>().join(" "));

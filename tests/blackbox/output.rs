@@ -1,4 +1,4 @@
-//! What the probe prints and where, as text and as JSON, and that it never prints too much or anything raw.
+//! Output in text and JSON: streams, exit codes, the size limit, and the escaping of hostile input.
 
 use std::{net::SocketAddr, os::unix::net::UnixListener, thread};
 
@@ -12,19 +12,19 @@ use crate::support::{
     frames,
     peer::Peer,
     pki::{Authority, Files},
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
 
-/// What Docker keeps of a health check's output.
+/// How many bytes of a health check's output Docker keeps.
 const LIMIT: usize = 4096;
-const NOWHERE: &str = "-addr=127.0.0.1:1";
+const CLOSED_PORT: &str = "-addr=127.0.0.1:1";
 const SERVING: &str = "status: SERVING\n";
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
 const REFUSED: &str = "error: cannot connect to 127.0.0.1:1: connection refused\n\
                        hint: nothing listens there; is the server up, and on this port?\n";
 
-/// A server that answers everyone with this status.
+/// A server that answers each request with this status.
 fn answering(status: u8) -> Peer {
     Peer::new(move |connection, _| {
         connection.take_request();
@@ -46,12 +46,12 @@ fn results_go_to_stdout_and_everything_else_to_stderr() {
     Probe::new([&addr, "-service=down"]).run().expect(1, DOWN, "");
     let missing = format!("error: health check of {} failed: NOT_FOUND: service not registered", server.address);
     Probe::new([&addr, "-service=missing"]).run().expect_error(1, &missing);
-    Probe::new([NOWHERE]).run().expect(1, "", REFUSED);
-    Probe::new([NOWHERE, "-tls-no-verify"]).run().expect(1, "", "error: -tls-no-verify needs -tls\n");
+    Probe::new([CLOSED_PORT]).run().expect(1, "", REFUSED);
+    Probe::new([CLOSED_PORT, "-tls-no-verify"]).run().expect(1, "", "error: -tls-no-verify needs -tls\n");
 }
 
 #[test]
-fn every_status_has_its_words() {
+fn unhealthy_statuses_are_named_in_text_and_json() {
     for (status, name, kind) in [
         (0, "UNKNOWN", "status-unknown"),
         (2, "NOT_SERVING", "not-serving"),
@@ -71,7 +71,7 @@ fn every_status_has_its_words() {
 }
 
 #[test]
-fn each_outcome_has_its_exit_code() {
+fn exit_codes_match_the_outcome() {
     let server = server::plaintext();
     let addr = server.addr();
     let unanswering = Peer::new(|connection, _| {
@@ -87,7 +87,7 @@ fn each_outcome_has_its_exit_code() {
         (&[&addr, "-nonsense"], 1, 1),
         (&[&addr, "-rpc-timeout=0"], 1, 1),
         (&[&addr, "-tls", "-tls-ca-cert=/nonexistent"], 1, 1),
-        (&[NOWHERE], 1, 2),
+        (&[CLOSED_PORT], 1, 2),
         (&["-addr=unix:/nonexistent"], 1, 2),
         (&[&addr, "-tls"], 1, 2),
         (&[&silent_addr, "-connect-timeout=200ms"], 1, 2),
@@ -109,7 +109,7 @@ fn each_outcome_has_its_exit_code() {
 }
 
 #[test]
-fn several_services_have_a_line_each_and_the_worst_code() {
+fn several_services_print_a_line_each_and_exit_with_the_worst_code() {
     let server = server::plaintext();
     let addr = server.addr();
     let error = |name: &str| {
@@ -130,7 +130,7 @@ fn several_services_have_a_line_each_and_the_worst_code() {
         for (mode, code) in [("-exit-codes=docker", detailed.min(1)), ("-exit-codes=detailed", detailed)] {
             let flags = [addr.as_str(), mode];
             let mut ran = Probe::new(flags.into_iter().chain(services.iter().map(String::as_str))).run();
-            // What a failure's hint says is another test's matter.
+            // Other tests check the hints.
             ran.stderr = ran.stderr.split_inclusive('\n').filter(|line| !line.starts_with("hint: ")).collect();
             ran.expect(code.into(), &stdout, &stderr);
         }
@@ -138,12 +138,12 @@ fn several_services_have_a_line_each_and_the_worst_code() {
 }
 
 #[test]
-fn several_services_in_json_have_an_object_each() {
+fn several_services_in_json_print_an_object_each() {
     let server = server::plaintext();
     let words = [&server.addr(), "-service=up", "-service=down", "-service=missing", "-output=json"];
     let ran = Probe::new(words.iter().chain(&["-exit-codes=detailed"])).run();
     let lines = json_lines(&ran);
-    let told: Vec<_> = lines
+    let reported: Vec<_> = lines
         .iter()
         .map(|line| (line["service"].as_str(), line["healthy"].as_bool(), line["error"]["kind"].as_str()))
         .collect();
@@ -152,19 +152,19 @@ fn several_services_in_json_have_an_object_each() {
         (Some("down"), Some(false), Some("not-serving")),
         (Some("missing"), Some(false), Some("service-unknown")),
     ];
-    assert_eq!(told, expected, "{ran}");
+    assert_eq!(reported, expected, "{ran}");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(3), ""), "{ran}");
 }
 
 #[test]
-fn the_worst_of_several_failures_counts_when_there_is_no_connection() {
+fn connection_failure_is_reported_once_for_several_services() {
     let services = ["-service=a", "-service=b"];
-    Probe::new([NOWHERE].iter().chain(&services)).run().expect(1, "", REFUSED);
-    Probe::new([NOWHERE, "-exit-codes=detailed"].iter().chain(&services)).run().expect(2, "", REFUSED);
+    Probe::new([CLOSED_PORT].iter().chain(&services)).run().expect(1, "", REFUSED);
+    Probe::new([CLOSED_PORT, "-exit-codes=detailed"].iter().chain(&services)).run().expect(2, "", REFUSED);
 }
 
 #[test]
-fn a_quiet_probe_is_silent_only_when_healthy() {
+fn quiet_hides_only_healthy_results() {
     let server = server::plaintext();
     let addr = server.addr();
     Probe::new([&addr, "-q"]).run().expect(0, "", "");
@@ -172,13 +172,13 @@ fn a_quiet_probe_is_silent_only_when_healthy() {
     Probe::new([&addr, "-q", "-service=up", "-service=up"]).run().expect(0, "", "");
     Probe::new([&addr, "-q", "-service=down"]).run().expect(1, DOWN, "");
     Probe::new([&addr, "-q", "-service=up", "-service=down"]).run().expect(1, &format!("down: {DOWN}"), "");
-    Probe::new([NOWHERE, "-q"]).run().expect(1, "", REFUSED);
-    Probe::new([NOWHERE, "-q", "-output=json"]).run().expect_kind(1, "connect", "connection-refused");
-    Probe::new([NOWHERE, "-q", "-tls-no-verify"]).run().expect(1, "", "error: -tls-no-verify needs -tls\n");
+    Probe::new([CLOSED_PORT, "-q"]).run().expect(1, "", REFUSED);
+    Probe::new([CLOSED_PORT, "-q", "-output=json"]).run().expect_kind(1, "connect", "connection-refused");
+    Probe::new([CLOSED_PORT, "-q", "-tls-no-verify"]).run().expect(1, "", "error: -tls-no-verify needs -tls\n");
 }
 
 #[test]
-fn a_talkative_probe_tells_its_options_and_each_phase_on_stderr() {
+fn verbose_prints_options_and_phases_to_stderr() {
     let server = server::plaintext();
     let address = server.address;
     let ran = Probe::new([&server.addr(), "-v", "-service=up", "-rpc-header=a: b", "-timeout=9s"]).run();
@@ -194,29 +194,29 @@ fn a_talkative_probe_tells_its_options_and_each_phase_on_stderr() {
     assert_eq!(lines[..options.len()], options, "{ran}");
     let phases: Vec<&str> = lines[options.len()..].iter().map(|line| line.split(": ").next().unwrap_or("")).collect();
     assert_eq!(phases, ["connect", "http2", "rpc"], "{ran}");
-    // Each with its time.
+    // Each phase has its duration.
     assert!(lines[options.len()..].iter().all(|line| line.ends_with("s)")), "{ran}");
 
-    let failed = Probe::new([NOWHERE, "-v"]).run();
+    let failed = Probe::new([CLOSED_PORT, "-v"]).run();
     assert!(failed.code == Some(1) && failed.stdout.is_empty() && failed.stderr.ends_with(REFUSED), "{failed}");
 }
 
-/// All lines of stdout, each an object, none with a null in it.
+/// The lines of stdout as JSON. Expects objects without null values.
 #[track_caller]
-fn json_lines(ran: &Ran) -> Vec<Value> {
+fn json_lines(ran: &RunResult) -> Vec<Value> {
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{ran}not JSON: {error}"));
     let lines: Vec<Value> = ran.stdout.lines().map(parse).collect();
     for line in &lines {
-        assert!(line.is_object() && !has_null(line), "{ran}");
+        assert!(line.is_object() && !contains_null(line), "{ran}");
     }
     lines
 }
 
-fn has_null(value: &Value) -> bool {
+fn contains_null(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Array(values) => values.iter().any(has_null),
-        Value::Object(members) => members.values().any(has_null),
+        Value::Array(values) => values.iter().any(contains_null),
+        Value::Object(members) => members.values().any(contains_null),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
@@ -229,7 +229,7 @@ fn keys(value: &Value) -> Vec<&str> {
     keys
 }
 
-/// Expects times that are numbers and not below zero, of these phases.
+/// Expects non-negative numbers as the timings of exactly these phases.
 #[track_caller]
 fn expect_timings(line: &Value, phases: &[&str]) {
     let timings = &line["timings_ms"];
@@ -259,7 +259,7 @@ fn json_of_a_healthy_server() {
 }
 
 #[test]
-fn json_tells_the_address_as_given_and_the_peer_as_found() {
+fn json_has_the_address_as_given_and_the_resolved_peer() {
     let (v4, v6) = (server::plaintext(), server::plaintext_v6());
     let files = Files::new();
     let _unix = server::unix(&files.path("socket"));
@@ -278,7 +278,7 @@ fn json_tells_the_address_as_given_and_the_peer_as_found() {
 }
 
 #[test]
-fn json_of_a_server_under_tls() {
+fn json_of_a_tls_server() {
     static VERSIONS: [(&[&SupportedProtocolVersion], &str); 2] = [(&[&TLS12], "1.2"), (&[&TLS13], "1.3")];
 
     let root = Authority::new("root");
@@ -293,7 +293,7 @@ fn json_of_a_server_under_tls() {
         assert_eq!(keys(&line), ["addr", "healthy", "peer", "service", "status", "timings_ms", "tls"], "{ran}");
         assert_eq!(keys(&line["tls"]), ["cipher", "not_after", "server_name", "version"], "{ran}");
         assert_eq!(line["tls"]["server_name"], "localhost", "{ran}");
-        assert!(line["tls"]["version"].as_str().is_some_and(|told| told.ends_with(version)), "{ran}");
+        assert!(line["tls"]["version"].as_str().is_some_and(|reported| reported.ends_with(version)), "{ran}");
         assert!(keys(&line["tls"]).iter().all(|key| line["tls"][key].as_str().is_some_and(|text| !text.is_empty())));
         expect_timings(&line, &["connect", "http2", "rpc", "tls"]);
         json_lines(&ran);
@@ -332,7 +332,7 @@ fn json_of_a_failed_rpc() {
 
 #[test]
 fn json_of_a_failed_connection() {
-    let ran = Probe::new([NOWHERE, "-output=json", "-exit-codes=detailed"]).run();
+    let ran = Probe::new([CLOSED_PORT, "-output=json", "-exit-codes=detailed"]).run();
     ran.expect_kind(2, "connect", "connection-refused");
     let line = ran.json();
     assert_eq!(line["addr"], "127.0.0.1:1", "{ran}");
@@ -351,7 +351,7 @@ fn json_of_bad_arguments() {
         (&["-output=json", "-nonsense"], "unknown flag -nonsense"),
         (&["-nonsense", "-output=json"], "unknown flag -nonsense"),
         (&["-nonsense", "--output", "json"], "unknown flag -nonsense"),
-        (&["-output=json", NOWHERE, "-rpc-timeout=0"], "-rpc-timeout=0: must be greater than zero (specified: 0s)"),
+        (&["-output=json", CLOSED_PORT, "-rpc-timeout=0"], "-rpc-timeout=0: must be greater than zero (specified: 0s)"),
         (&["-output=json", "-tls", "false"], "-tls false: a boolean takes its value after \"=\": -tls=false"),
         (&["-output=json", "-service"], "-service needs a value"),
         (
@@ -361,7 +361,7 @@ fn json_of_bad_arguments() {
         (&["-output=json", "-alts"], "-alts is not supported yet"),
     ] {
         for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
-            // In front, as some of the words must be the last.
+            // The mode comes first, as some of the arguments must be the last.
             let ran = Probe::new([&[mode], words].concat()).run();
             ran.expect_kind(1, "usage", "usage");
             let line = ran.json();
@@ -376,48 +376,48 @@ fn json_of_bad_arguments() {
 }
 
 #[test]
-fn json_of_flags_that_shape_the_output_themselves() {
+fn json_of_bad_output_flags() {
     for (word, message) in [
         ("-exit-codes=x", "-exit-codes=x: neither docker nor detailed"),
         ("-q=x", "-q=x: not a boolean (true, false, t, f, 1 or 0)"),
         ("-v=x", "-v=x: not a boolean (true, false, t, f, 1 or 0)"),
     ] {
-        let ran = Probe::new([NOWHERE, "-output=json", word]).run();
+        let ran = Probe::new([CLOSED_PORT, "-output=json", word]).run();
         ran.expect_kind(1, "usage", "usage");
         assert_eq!((ran.json()["error"]["message"].as_str(), ran.stderr.as_str()), (Some(message), ""), "{ran}");
     }
 }
 
 #[test]
-fn json_from_the_environment_holds_for_bad_arguments_too() {
+fn json_from_a_variable_applies_to_bad_arguments() {
     for word in ["-nonsense", "-tls-no-verify", "-rpc-timeout=0", "-exit-codes=x", "-service", "---"] {
-        let ran = Probe::new([NOWHERE, word]).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
+        let ran = Probe::new([CLOSED_PORT, word]).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
         ran.expect_kind(1, "usage", "usage");
         assert_eq!(ran.stderr, "", "{ran}");
     }
 }
 
 #[test]
-fn the_last_choice_of_output_holds_for_bad_arguments_too() {
+fn last_output_flag_applies_to_bad_arguments() {
     let nonsense = "error: unknown flag -nonsense\nhint: -help lists all flags\n";
     Probe::new(["-output=json", "-output=text", "-nonsense"]).run().expect(1, "", nonsense);
-    // These words are values, and choose nothing.
+    // Here the text is the value of another flag, so it selects nothing.
     Probe::new(["-service=output", "output=json", "-nonsense"]).run().expect(1, "", nonsense);
     Probe::new(["-service", "-output=json", "-nonsense"]).run().expect(1, "", nonsense);
     Probe::new(["-nonsense", "--", "-output=json"]).run().expect(1, "", nonsense);
-    // The flag wins over the variable.
+    // The flag overrides the variable.
     let text = Probe::new(["-output=text", "-nonsense"]).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
     text.expect(1, "", nonsense);
 }
 
 #[track_caller]
-fn expect_within_limit(ran: &Ran) {
+fn expect_within_limit(ran: &RunResult) {
     let length = ran.stdout.len() + ran.stderr.len();
     assert!(length <= LIMIT, "{ran}{length} bytes");
 }
 
 #[test]
-fn many_services_do_not_print_too_much() {
+fn output_of_many_services_stays_within_the_limit() {
     let server = server::plaintext();
     for (names, detailed) in [("up", 0), ("down", 4), ("missing", 3)] {
         for length in [1, 40, 1000] {
@@ -442,7 +442,7 @@ fn many_services_do_not_print_too_much() {
 }
 
 #[test]
-fn hundreds_of_services_are_asked_about() {
+fn thousand_services_are_checked() {
     let server = server::plaintext();
     for count in [100, 150, 300, 1000] {
         let services = vec!["-service=up"; count];
@@ -451,9 +451,9 @@ fn hundreds_of_services_are_asked_about() {
     }
 }
 
-/// Who reads only what fits must still learn why the probe failed.
+/// A reader who gets only the limited output must still see why the probe failed.
 #[test]
-fn a_failure_among_many_results_is_told() {
+fn failure_among_many_results_is_printed() {
     let server = server::plaintext();
     let services = [vec!["-service=up"; 300], vec!["-service=down"]].concat();
     let ran = Probe::new([server.addr().as_str(), "-rpc-timeout=20s"].into_iter().chain(services)).run();
@@ -463,9 +463,9 @@ fn a_failure_among_many_results_is_told() {
 }
 
 #[test]
-fn long_arguments_do_not_print_too_much_and_still_tell_what_is_wrong() {
+fn long_arguments_are_shortened_and_the_cause_is_printed() {
     let long = "x".repeat(100_000);
-    let mut untold = Vec::new();
+    let mut missing = Vec::new();
     for (words, cause) in [
         (vec![format!("-addr={long}:1")], "a host name has at most 253 characters"),
         (vec![format!("-addr={long}")], "the port is missing; write host:port"),
@@ -474,33 +474,34 @@ fn long_arguments_do_not_print_too_much_and_still_tell_what_is_wrong() {
         (vec![format!("-addr=a:{long}")], " is not a number"),
         (vec![format!("-addr=unix:/{long}")], "the path of a unix socket has at most 107 bytes"),
         (vec![long.clone()], "the port is missing; write host:port"),
-        (vec![NOWHERE.into(), format!("-rpc-timeout={long}")], "not a duration"),
-        (vec![NOWHERE.into(), format!("-rpc-timeout={}", "1".repeat(100_000))], "a unit is missing"),
-        (vec![NOWHERE.into(), format!("-tls={long}")], "not a boolean"),
-        (vec![NOWHERE.into(), format!("-user-agent={long}\u{e9}")], "printable ASCII characters only"),
-        (vec![NOWHERE.into(), format!("-{long}")], "unknown flag -xxx"),
-        (vec![NOWHERE.into(), long.clone()], "the address is given twice"),
+        (vec![CLOSED_PORT.into(), format!("-rpc-timeout={long}")], "not a duration"),
+        (vec![CLOSED_PORT.into(), format!("-rpc-timeout={}", "1".repeat(100_000))], "a unit is missing"),
+        (vec![CLOSED_PORT.into(), format!("-tls={long}")], "not a boolean"),
+        (vec![CLOSED_PORT.into(), format!("-user-agent={long}\u{e9}")], "printable ASCII characters only"),
+        (vec![CLOSED_PORT.into(), format!("-{long}")], "unknown flag -xxx"),
+        (vec![CLOSED_PORT.into(), long.clone()], "the address is given twice"),
         (vec!["a:1".into(), long.clone()], "only one address"),
-        (vec![NOWHERE.into(), "-tls".into(), format!("-tls-ca-cert={long}")], "name too long"),
-        (vec![NOWHERE.into(), "-tls".into(), format!("-tls-server-name={long}")], "not a name"),
-        (vec![NOWHERE.into(), format!("-rpc-header={long}")], "a colon is missing"),
+        (vec![CLOSED_PORT.into(), "-tls".into(), format!("-tls-ca-cert={long}")], "name too long"),
+        (vec![CLOSED_PORT.into(), "-tls".into(), format!("-tls-server-name={long}")], "not a name"),
+        (vec![CLOSED_PORT.into(), format!("-rpc-header={long}")], "a colon is missing"),
     ] {
         for output in ["-output=text", "-output=json"] {
             let ran = Probe::new([output.to_owned()].iter().chain(&words)).run();
             assert_eq!(ran.code, Some(1), "{ran}");
             expect_within_limit(&ran);
-            let told = if output == "-output=json" { ran.json()["error"]["message"].to_string() } else { ran.stderr };
-            if !told.contains(cause) {
+            let reported =
+                if output == "-output=json" { ran.json()["error"]["message"].to_string() } else { ran.stderr };
+            if !reported.contains(cause) {
                 let words: String = words.join(" ").chars().take(60).collect();
-                untold.push(format!("{words}…: {cause}"));
+                missing.push(format!("{words}…: {cause}"));
             }
         }
     }
-    assert!(untold.is_empty(), "not told: {untold:#?}");
+    assert!(missing.is_empty(), "not reported: {missing:#?}");
 }
 
 #[test]
-fn long_names_and_files_do_not_print_too_much() {
+fn output_of_long_names_stays_within_the_limit() {
     let server = server::plaintext();
     let long = "x".repeat(100_000);
     for output in ["-output=text", "-output=json"] {
@@ -516,26 +517,27 @@ fn long_names_and_files_do_not_print_too_much() {
     }
 }
 
-/// However talkative: Docker keeps the beginning, and the reason stands at the end.
+/// Docker keeps the beginning of the output, and the cause stands at the end.
 #[test]
-fn a_talkative_probe_stays_within_the_limit() {
+fn verbose_output_stays_within_the_limit() {
     let long = "x".repeat(3000);
     let services: Vec<String> = (0..100).map(|number| format!("-service={number}{long}")).collect();
     let headers: Vec<String> = (0..100).map(|number| format!("-rpc-header=x-{number}: {long}")).collect();
-    let flags: Vec<String> = [NOWHERE.to_owned(), "-v".to_owned()].into_iter().chain(services).chain(headers).collect();
+    let flags: Vec<String> =
+        [CLOSED_PORT.to_owned(), "-v".to_owned()].into_iter().chain(services).chain(headers).collect();
     let ran = Probe::new(&flags).run();
     assert_eq!(ran.code, Some(1), "{ran}");
     assert!(ran.stderr.ends_with(REFUSED), "{ran}");
     expect_within_limit(&ran);
 }
 
-/// A server that hangs up on everyone is tried again and again, and each time is told.
+/// The server closes every connection, so the probe retries and reports each attempt.
 #[test]
-fn a_talkative_probe_that_tries_often_stays_within_the_limit() {
+fn verbose_output_of_many_attempts_stays_within_the_limit() {
     let files = Files::new();
     let directory = files.path("").display().to_string();
     let path = format!("{directory}{}", "x".repeat(107 - directory.len()));
-    let listener = UnixListener::bind(&path).expect("the directory is ours");
+    let listener = UnixListener::bind(&path).expect("the directory is writable");
     thread::spawn(move || listener.incoming().for_each(drop));
     let long = "x".repeat(2000);
     let flags = [
@@ -551,7 +553,7 @@ fn a_talkative_probe_that_tries_often_stays_within_the_limit() {
     expect_within_limit(&ran);
 }
 
-/// What moves cursors, colours terminals, forges lines or turns text around, and nothing of it must be printed.
+/// Text that moves the cursor, colours the terminal, forges lines or reverses text. None of it may be printed raw.
 const HOSTILE: [&str; 12] = [
     "\u{1b}[31m",
     "\u{1b}]0;x\u{7}",
@@ -568,7 +570,7 @@ const HOSTILE: [&str; 12] = [
 ];
 
 #[track_caller]
-fn expect_nothing_hostile(ran: &Ran) {
+fn expect_escaped(ran: &RunResult) {
     for stream in [&ran.stdout, &ran.stderr] {
         let raw = stream.chars().find(|&character| {
             (character.is_control() && character != '\n')
@@ -580,26 +582,26 @@ fn expect_nothing_hostile(ran: &Ran) {
 }
 
 #[test]
-fn hostile_arguments_are_not_printed_raw() {
+fn hostile_arguments_are_escaped() {
     let server = server::plaintext();
     for text in HOSTILE {
         let table = [
             (vec![format!("-addr={text}")], "usage"),
             (vec![format!("-addr={text}:1")], "usage"),
             (vec![text.to_owned()], "usage"),
-            (vec![NOWHERE.to_owned(), text.to_owned()], "usage"),
+            (vec![CLOSED_PORT.to_owned(), text.to_owned()], "usage"),
             (vec!["a:1".to_owned(), text.to_owned()], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-{text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-x{text}=1")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("---{text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-rpc-timeout={text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-rpc-timeout=1{text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-tls={text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-exit-codes={text}")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-user-agent={text}x")], "usage"),
-            (vec![NOWHERE.to_owned(), format!("-rpc-header=a: x{text}x")], "usage"),
-            (vec![NOWHERE.to_owned(), "-tls".to_owned(), format!("-tls-ca-cert={text}")], "usage"),
-            (vec![NOWHERE.to_owned(), "-tls".to_owned(), format!("-tls-server-name={text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-{text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-x{text}=1")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("---{text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-rpc-timeout={text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-rpc-timeout=1{text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-tls={text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-exit-codes={text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-user-agent={text}x")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), format!("-rpc-header=a: x{text}x")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), "-tls".to_owned(), format!("-tls-ca-cert={text}")], "usage"),
+            (vec![CLOSED_PORT.to_owned(), "-tls".to_owned(), format!("-tls-server-name={text}")], "usage"),
             (vec![server.addr(), format!("-service={text}")], "rpc"),
             (vec![server.addr(), format!("-service={text}"), format!("-service=a{text}")], "rpc"),
             (vec![server.addr(), "-v".to_owned(), format!("-service={text}")], "rpc"),
@@ -607,9 +609,9 @@ fn hostile_arguments_are_not_printed_raw() {
         for (words, phase) in table {
             let ran = Probe::new(&words).run();
             assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with(['e', 'p']), "{ran}");
-            expect_nothing_hostile(&ran);
+            expect_escaped(&ran);
             let json = Probe::new([vec!["-output=json".to_owned()], words].concat()).run();
-            expect_nothing_hostile(&json);
+            expect_escaped(&json);
             for line in json_lines(&json) {
                 assert_eq!(line["error"]["phase"], phase, "{json}");
                 let message = line["error"]["message"].as_str().unwrap_or_default();
@@ -620,18 +622,18 @@ fn hostile_arguments_are_not_printed_raw() {
 }
 
 #[test]
-fn hostile_variables_are_not_printed_raw() {
+fn hostile_variables_are_escaped() {
     for text in HOSTILE {
         for name in ["ADDR", "RPC_TIMEOUT", "TLS", "OUTPUT"] {
             let ran = Probe::new([""; 0]).env(&format!("GRPC_HEALTH_PROBE_{name}"), text).run();
             assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with("error: "), "{ran}");
-            expect_nothing_hostile(&ran);
+            expect_escaped(&ran);
         }
     }
 }
 
 #[test]
-fn a_service_that_looks_like_a_result_is_told_apart() {
+fn service_name_that_looks_like_a_result_is_escaped() {
     let server = server::plaintext();
     let forged = "up: status: SERVING\nx";
     let ran = Probe::new([&server.addr(), &format!("-service={forged}"), "-service=down"]).run();
@@ -640,15 +642,15 @@ fn a_service_that_looks_like_a_result_is_told_apart() {
 }
 
 #[test]
-fn an_address_that_is_fine_is_shown_as_it_is() {
+fn valid_ipv6_address_is_not_escaped() {
     let address: SocketAddr = "[::1]:1".parse().expect("an address");
     let ran = Probe::new([format!("-addr={address}")]).run();
     ran.expect_error(1, "error: cannot connect to [::1]:1: connection refused");
 }
 
-/// Each service has its object, however many there are: brief ones, if need be.
+/// If there are too many for the limit, the objects are shorter.
 #[test]
-fn json_of_many_services_leaves_none_out() {
+fn json_of_30_services_has_an_object_for_each() {
     let server = server::plaintext();
     let services: Vec<String> = (0..30).map(|number| format!("-service=missing-{number}")).collect();
     let ran = Probe::new([server.addr(), "-output=json".to_owned()].iter().chain(&services)).run();

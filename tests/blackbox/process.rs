@@ -1,4 +1,5 @@
-//! The probe as a process: signals, closed streams, scarce resources, odd surroundings, and how it takes its leave.
+//! The probe as a process: signals, suspension, closed streams, scarce resources, empty environments, and how it closes the
+//! connection.
 
 use std::{
     collections::BTreeSet,
@@ -22,32 +23,32 @@ use crate::support::{
     peer::{Connection, Peer},
     pki::{Authority, Files},
     privileges,
-    probe::{Probe, Ran, Running},
+    probe::{Probe, RunResult, Running},
     server::{self, TlsSetup},
 };
 
-const NOWHERE: &str = "-addr=127.0.0.1:1";
+const CLOSED_PORT: &str = "-addr=127.0.0.1:1";
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")\n";
 const REFUSED: &str = "error: cannot connect to 127.0.0.1:1: connection refused\n\
                        hint: nothing listens there; is the server up, and on this port?\n";
-/// Longer than any wait in a test that goes well.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Time-outs of the probe that are never reached.
-const PATIENT: [&str; 2] = ["-connect-timeout=1h", "-rpc-timeout=1h"];
+/// Longer than any wait in a test that succeeds.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Timeouts of the probe that never expire in a test.
+const LONG_TIMEOUTS: [&str; 2] = ["-connect-timeout=1h", "-rpc-timeout=1h"];
 
-/// A peer that says when `until` has happened on a connection, and then never answers.
-fn stalls(until: impl Fn(&mut Connection) + Send + Sync + 'static) -> (Peer, Receiver<()>) {
+/// A peer that runs `until` on a connection, notifies the receiver, and never answers.
+fn stalling_peer(until: impl Fn(&mut Connection) + Send + Sync + 'static) -> (Peer, Receiver<()>) {
     let (sender, happened) = mpsc::channel();
     let peer = Peer::new(move |connection, _| {
         until(connection);
-        // The test may have ended meanwhile.
+        // The test may have ended already.
         let _ = sender.send(());
         connection.drain();
     });
     (peer, happened)
 }
 
-/// A phase that a probe can be held in, and how it is reached.
+/// A phase in which a peer can stall the probe.
 struct Stall {
     phase: &'static str,
     detailed: i32,
@@ -60,17 +61,17 @@ const STALLS: [Stall; 5] = [
         phase: "tls",
         detailed: 2,
         flags: &["-tls", "-tls-no-verify"],
-        // A TLS record's header: the ClientHello has begun to arrive.
+        // The header of a TLS record: the ClientHello begins to arrive.
         until: |connection| drop(connection.receive(5)),
     },
-    Stall { phase: "http2", detailed: 2, flags: &[], until: Connection::greet },
+    Stall { phase: "http2", detailed: 2, flags: &[], until: Connection::read_preface },
     Stall { phase: "rpc", detailed: 3, flags: &[], until: Connection::take_request },
     Stall { phase: "rpc", detailed: 3, flags: &["-gzip", "-service=a", "-service=b"], until: Connection::take_request },
     Stall {
         phase: "rpc",
         detailed: 3,
         flags: &["-q"],
-        // Healthy but for the end of the stream.
+        // A healthy answer, except that the stream does not end.
         until: |connection| {
             connection.take_request();
             connection.send([frames::ok_headers(), frames::data(0, &frames::answer(1))].concat());
@@ -78,7 +79,7 @@ const STALLS: [Stall; 5] = [
     },
 ];
 
-/// What the message after a signal calls a phase.
+/// The name of a phase in the message after a signal.
 fn activity(phase: &str) -> &'static str {
     match phase {
         "tls" => "the TLS handshake",
@@ -89,15 +90,15 @@ fn activity(phase: &str) -> &'static str {
 }
 
 #[test]
-fn signals_end_the_probe_with_one_line_and_the_code_of_the_phase() {
+fn signals_exit_with_the_code_of_the_phase() {
     for Stall { phase, detailed, flags, until } in STALLS {
-        let (peer, reached) = stalls(until);
+        let (peer, reached) = stalling_peer(until);
         let addr = peer.addr();
         for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
             for (mode, code) in [("-exit-codes=docker", 1), ("-exit-codes=detailed", detailed)] {
-                let words = [&[addr.as_str(), mode], &PATIENT[..], flags].concat();
+                let words = [&[addr.as_str(), mode], &LONG_TIMEOUTS[..], flags].concat();
                 let probe = Probe::new(words).start();
-                reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+                reached.recv_timeout(TEST_TIMEOUT).expect("the probe reaches the phase");
                 probe.signal(signal);
                 let ran = probe.finish();
                 ran.expect(code, "", &format!("error: stopped by {name} during {}\n", activity(phase)));
@@ -107,14 +108,14 @@ fn signals_end_the_probe_with_one_line_and_the_code_of_the_phase() {
 }
 
 #[test]
-fn signals_are_told_in_json_too() {
+fn signals_are_reported_in_json() {
     for Stall { phase, detailed, flags, until } in STALLS {
-        let (peer, reached) = stalls(until);
+        let (peer, reached) = stalling_peer(until);
         let addr = peer.addr();
-        let words = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], &PATIENT[..], flags].concat();
+        let words = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], &LONG_TIMEOUTS[..], flags].concat();
         let services = flags.iter().filter(|flag| flag.starts_with("-service")).count().max(1);
         let probe = Probe::new(words).start();
-        reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+        reached.recv_timeout(TEST_TIMEOUT).expect("the probe reaches the phase");
         probe.signal("-TERM");
         let mut ran = probe.finish();
         assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (services, ""), "{ran}");
@@ -125,50 +126,51 @@ fn signals_are_told_in_json_too() {
     }
 }
 
-/// A file that is a pipe keeps the probe before anything else.
+/// The probe blocks on the pipe before it connects.
 #[test]
-fn a_signal_while_a_file_is_read_has_the_code_of_bad_arguments() {
+fn signal_while_reading_a_file_exits_1() {
     let files = Files::new();
     let fifo = files.path("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there").success());
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is installed").success());
     let ca_cert = format!("-tls-ca-cert={}", fifo.display());
-    let probe = Probe::new([&[NOWHERE, "-tls", &ca_cert, "-exit-codes=detailed"], &PATIENT[..]].concat()).start();
-    // Opens once the probe does, and keeps it waiting.
+    let probe =
+        Probe::new([&[CLOSED_PORT, "-tls", &ca_cert, "-exit-codes=detailed"], &LONG_TIMEOUTS[..]].concat()).start();
+    // Opens when the probe opens the pipe, and keeps it waiting.
     let _writer = OpenOptions::new().write(true).open(&fifo).expect("the probe reads");
     probe.signal("-TERM");
     probe.finish().expect(1, "", "error: stopped by SIGTERM during its preparation\n");
 }
 
 #[test]
-fn a_signal_between_two_attempts_ends_them() {
+fn signal_ends_the_retries() {
     let (sender, refused) = mpsc::channel();
     let peer = Peer::new(move |_, _| {
-        // The last attempt may come when the test has ended.
+        // The last attempt may come after the test has ended.
         let _ = sender.send(());
     });
-    let probe = Probe::new([&[peer.addr().as_str(), "-exit-codes=detailed"], &PATIENT[..]].concat()).start();
+    let probe = Probe::new([&[peer.addr().as_str(), "-exit-codes=detailed"], &LONG_TIMEOUTS[..]].concat()).start();
     for _ in 0..3 {
-        refused.recv_timeout(PATIENCE).expect("the probe tries again");
+        refused.recv_timeout(TEST_TIMEOUT).expect("the probe tries again");
     }
     probe.signal("-INT");
     let ran = probe.finish();
-    let is_told = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("error: stopped by SIGINT during ");
-    assert!(ran.code == Some(2) && ran.stdout.is_empty() && is_told, "{ran}");
+    let is_reported = ran.stderr.lines().count() == 1 && ran.stderr.starts_with("error: stopped by SIGINT during ");
+    assert!(ran.code == Some(2) && ran.stdout.is_empty() && is_reported, "{ran}");
 }
 
-/// As process 1 of a container the probe has no default for a signal: it must catch it, or it is never stopped.
+/// Signals have no default action for process 1 of a container, so the probe must handle them.
 #[test]
-fn process_1_of_a_container_is_ended_by_signals() {
+fn signals_stop_the_probe_as_process_1_of_a_container() {
     let Some(()) = privileges::root() else { return };
     for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
-        let (peer, reached) = stalls(Connection::take_request);
+        let (peer, reached) = stalling_peer(Connection::take_request);
         let addr = peer.addr();
-        let words = [&[addr.as_str(), "-exit-codes=detailed"], &PATIENT[..]].concat();
+        let words = [&[addr.as_str(), "-exit-codes=detailed"], &LONG_TIMEOUTS[..]].concat();
         let wrapper = Probe::wrapped(&["unshare", "--pid", "--fork", "--kill-child"], words).start();
-        let Ok(()) = reached.recv_timeout(PATIENCE) else { panic!("{}the probe does not start", wrapper.finish()) };
+        let Ok(()) = reached.recv_timeout(TEST_TIMEOUT) else { panic!("{}the probe does not start", wrapper.finish()) };
         let probe = only_child(wrapper.id());
         let status = fs::read_to_string(format!("/proc/{probe}/status")).expect("the probe runs");
-        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("Linux tells");
+        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("the status has NSpid");
         assert_eq!(pids.split_whitespace().next_back(), Some("1"), "{pids}");
         send(signal, &probe);
         wrapper.finish().expect(3, "", &format!("error: stopped by {name} during the RPC\n"));
@@ -178,7 +180,7 @@ fn process_1_of_a_container_is_ended_by_signals() {
 /// The id of the one process that this one started.
 fn only_child(parent: u32) -> String {
     let ids =
-        fs::read_dir("/proc").expect("/proc is there").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        fs::read_dir("/proc").expect("/proc is mounted").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut children = ids.filter(|id| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|ppid| ppid.trim() == parent.to_string()))
@@ -189,12 +191,12 @@ fn only_child(parent: u32) -> String {
 }
 
 fn send(signal: &str, id: &str) {
-    assert!(Command::new("kill").args([signal, id]).status().expect("kill is there").success());
+    assert!(Command::new("kill").args([signal, id]).status().expect("kill is installed").success());
 }
 
-/// Suspends the probe when the server has done `before`, wakes it up past its deadlines with what the server did
-/// `meanwhile` all there, and expects the failure.
-fn suspend(
+/// Runs `before` on the server, suspends the probe, runs `meanwhile`, resumes the probe after its deadlines, and expects
+/// the failure.
+fn expect_failure_after_suspension(
     before: fn(&mut Connection),
     meanwhile: impl Fn(&mut Connection) + Send + Sync + 'static,
     phase: &str,
@@ -206,32 +208,32 @@ fn suspend(
     let peer = Peer::new(move |connection, _| {
         before(connection);
         let _ = sender.send(());
-        let _ = resumed.lock().expect("nobody panics with it").recv_timeout(PATIENCE);
+        let _ = resumed.lock().expect("the lock is not poisoned").recv_timeout(TEST_TIMEOUT);
         meanwhile(connection);
         connection.drain();
     });
     let time_outs = ["-connect-timeout=2s", "-rpc-timeout=2s", "-output=json"];
     let probe = Probe::new([peer.addr().as_str()].into_iter().chain(time_outs)).start();
-    reached.recv_timeout(PATIENCE).expect("the probe gets so far");
+    reached.recv_timeout(TEST_TIMEOUT).expect("the probe reaches the phase");
     probe.signal("-STOP");
     await_stop(&probe);
     resume.send(()).expect("the peer waits");
-    // Time itself is what must pass here.
+    // The deadlines must pass in real time.
     thread::sleep(Duration::from_millis(2200));
     probe.signal("-CONT");
     probe.finish().expect_kind(1, phase, kind);
 }
 
 #[test]
-fn an_answer_that_came_while_the_probe_was_suspended_is_late() {
+fn answer_received_while_suspended_is_too_late() {
     let answer = |connection: &mut Connection| {
         connection.send(frames::serving());
     };
-    suspend(Connection::take_request, answer, "rpc", "rpc-timeout");
+    expect_failure_after_suspension(Connection::take_request, answer, "rpc", "rpc-timeout");
 }
 
 #[test]
-fn the_end_of_an_answer_that_came_while_the_probe_was_suspended_is_late() {
+fn trailers_received_while_suspended_are_too_late() {
     let begin = |connection: &mut Connection| {
         connection.take_request();
         connection.send([frames::ok_headers(), frames::data(0, &frames::answer(1))].concat());
@@ -239,24 +241,24 @@ fn the_end_of_an_answer_that_came_while_the_probe_was_suspended_is_late() {
     let end = |connection: &mut Connection| {
         connection.send(frames::trailers(&[("grpc-status", b"0")]));
     };
-    suspend(begin, end, "rpc", "rpc-timeout");
+    expect_failure_after_suspension(begin, end, "rpc", "rpc-timeout");
 }
 
 #[test]
-fn settings_that_came_while_the_probe_was_suspended_are_late() {
+fn settings_received_while_suspended_are_too_late() {
     let settings = |connection: &mut Connection| {
         connection.send(frames::settings(&[]));
         connection.await_request();
         connection.send(frames::serving());
     };
-    suspend(Connection::greet, settings, "http2", "server-silent");
+    expect_failure_after_suspension(Connection::read_preface, settings, "http2", "server-silent");
 }
 
-/// Waits until the kernel says that the process is stopped.
+/// Waits until the kernel has suspended the process.
 fn await_stop(probe: &Running) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     loop {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", probe.id())).expect("the probe is ours");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", probe.id())).expect("the probe runs");
         // The state follows the name, which is in parentheses.
         match stat.rsplit(") ").next().and_then(|rest| rest.chars().next()) {
             Some('T') => return,
@@ -267,7 +269,7 @@ fn await_stop(probe: &Running) {
     }
 }
 
-/// Runs of every outcome: the words, and what they come to when nothing is in the way.
+/// Arguments for every outcome, with the expected exit code.
 fn outcomes(address: &str) -> Vec<(Vec<String>, i32)> {
     [
         (&[address][..], 0),
@@ -276,8 +278,8 @@ fn outcomes(address: &str) -> Vec<(Vec<String>, i32)> {
         (&[address, "-service=down"], 4),
         (&[address, "-service=down", "-output=json"], 4),
         (&[address, "-service=missing"], 3),
-        (&[NOWHERE], 2),
-        (&[NOWHERE, "-output=json"], 2),
+        (&[CLOSED_PORT], 2),
+        (&[CLOSED_PORT, "-output=json"], 2),
         (&["-nonsense"], 1),
         (&["-nonsense", "-output=json"], 1),
         (&["-help"], 0),
@@ -292,7 +294,7 @@ fn outcomes(address: &str) -> Vec<(Vec<String>, i32)> {
 }
 
 #[test]
-fn closed_and_full_streams_change_no_exit_code() {
+fn closed_and_full_streams_do_not_change_the_exit_code() {
     let server = server::plaintext();
     for redirection in [
         "<&-",
@@ -315,10 +317,10 @@ fn closed_and_full_streams_change_no_exit_code() {
 }
 
 #[test]
-fn pipes_that_nobody_reads_change_no_exit_code() {
+fn broken_pipes_do_not_change_the_exit_code() {
     let server = server::plaintext();
     for (words, code) in outcomes(&server.addr()) {
-        let closed = || io::pipe().expect("a pipe can be made").1;
+        let closed = || io::pipe().expect("a pipe can be created").1;
         let ran = Probe::new(&words).stdout(closed()).run();
         assert_eq!(ran.code, Some(code), "{ran}");
         let ran = Probe::new(&words).stderr(closed()).run();
@@ -328,9 +330,9 @@ fn pipes_that_nobody_reads_change_no_exit_code() {
     }
 }
 
-/// What would go to a closed stream must not end up in the connection, which gets the stream's number.
+/// The connection gets the file descriptor of a closed stream. Output must not go into it.
 #[test]
-fn a_closed_stream_is_not_mistaken_for_the_connection() {
+fn connection_does_not_reuse_a_closed_standard_stream() {
     let (sender, bytes) = mpsc::channel();
     let peer = Peer::new(move |connection, _| {
         connection.take_request();
@@ -340,12 +342,12 @@ fn a_closed_stream_is_not_mistaken_for_the_connection() {
     let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
     let ran = Probe::wrapped(&["sh", "-c", script], [&peer.addr(), "-v"]).run();
     ran.expect(0, "", "");
-    let bytes = bytes.recv_timeout(PATIENCE).expect("the probe leaves");
-    assert_eq!(goodbye(&bytes), Some(0), "{bytes:?}");
+    let bytes = bytes.recv_timeout(TEST_TIMEOUT).expect("the probe closes the connection");
+    assert_eq!(goaway_code(&bytes), Some(0), "{bytes:?}");
 }
 
 #[test]
-fn sixteen_mebibytes_of_address_space_are_enough() {
+fn address_space_of_16_mib_is_enough() {
     let server = server::plaintext();
     let root = Authority::new("root");
     let tls = server::tls(&root.server(&["localhost"]));
@@ -355,14 +357,14 @@ fn sixteen_mebibytes_of_address_space_are_enough() {
     Probe::wrapped(&wrapper, [server.addr()]).run().expect_healthy();
     Probe::wrapped(&wrapper, [format!("localhost:{}", tls.port()), "-tls".into(), ca_cert]).run().expect_healthy();
     Probe::wrapped(&wrapper, [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
-    Probe::wrapped(&wrapper, [NOWHERE]).run().expect(1, "", REFUSED);
+    Probe::wrapped(&wrapper, [CLOSED_PORT]).run().expect(1, "", REFUSED);
     let services = vec!["-service=up"; 50];
     let ran = Probe::wrapped(&wrapper, [server.addr().as_str(), "-q"].into_iter().chain(services)).run();
     ran.expect(0, "", "");
 }
 
 #[test]
-fn a_directory_that_is_gone_is_not_missed() {
+fn deleted_working_directory_does_not_matter() {
     let server = server::plaintext();
     let script = "gone=$(mktemp -d) && cd \"$gone\" && rmdir \"$gone\" && exec \"$0\" \"$@\"";
     let wrapper = ["sh", "-c", script];
@@ -373,7 +375,7 @@ fn a_directory_that_is_gone_is_not_missed() {
 }
 
 #[test]
-fn neither_root_nor_a_user_with_a_name_is_needed() {
+fn unnamed_user_without_privileges_can_probe() {
     let Some(user) = privileges::another_user() else { return };
     let server = server::plaintext();
     let files = Files::new();
@@ -383,16 +385,16 @@ fn neither_root_nor_a_user_with_a_name_is_needed() {
     Probe::unprivileged(user, &files.path(""), [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");
 }
 
-/// In an image made `FROM scratch`: no `/etc`, no `/proc`, no `/tmp`, no library, nothing to write to.
+/// As in an image `FROM scratch`: no `/etc`, `/proc` or `/tmp`, no libraries, nothing writable.
 #[test]
-fn nothing_but_the_binary_is_needed() {
+fn binary_runs_in_an_empty_root_directory() {
     let Some(()) = privileges::root() else { return };
     let (server, server_v6) = (server::plaintext(), server::plaintext_v6());
     let root = Authority::new("root");
     let tls = server::tls(&root.server(&["localhost"]));
     let files = Files::new();
     let directory = files.path("");
-    // In a user namespace there is no other user to become.
+    // In a user namespace, setpriv cannot become another user.
     let script = "cp \"$0\" \"$ROOT\"/probe && chmod 555 \"$ROOT\" && \
                   if setpriv --reuid=64242 true 2>/dev/null; then user=--userspec=64242:64242; fi && \
                   exec chroot $user \"$ROOT\" /probe \"$@\"";
@@ -405,24 +407,24 @@ fn nothing_but_the_binary_is_needed() {
     run(&[&format!("localhost:{}", server_v6.port())]).expect_healthy();
     run(&[&format!("localhost:{}", tls.port()), "-tls", "-tls-ca-cert=/ca.pem"]).expect_healthy();
     run(&[&server.addr(), "-service=down"]).expect(1, DOWN, "");
-    run(&[NOWHERE]).expect(1, "", REFUSED);
-    // There are no roots of the system's, which is a reason to give.
+    run(&[CLOSED_PORT]).expect(1, "", REFUSED);
+    // There are no system roots, and the failure says so.
     let ran = run(&[&format!("localhost:{}", tls.port()), "-tls", "-output=json"]);
     ran.expect_kind(1, "usage", "no-trust-anchors");
-    // A name that only a resolver could know.
+    // A name that only DNS could resolve.
     let ran = run(&["name.invalid:1", "-exit-codes=detailed", "-connect-timeout=300ms"]);
     assert!(ran.code == Some(2) && ran.stdout.is_empty() && ran.stderr.starts_with("error: "), "{ran}");
 
     let left: BTreeSet<_> = fs::read_dir(&directory)
-        .expect("the directory is ours")
+        .expect("the directory is writable")
         .map(|entry| entry.expect("it can be read").file_name().into_string().expect("UTF-8"))
         .collect();
     assert_eq!(left, ["ca.pem", "probe"].map(str::to_owned).into(), "the probe wrote something");
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("the directory is writable");
 }
 
 #[test]
-fn twenty_probes_run_at_once() {
+fn twenty_concurrent_probes_are_healthy() {
     let server = server::plaintext();
     let running: Vec<Running> = (0..20).map(|_| Probe::new([server.addr()]).start()).collect();
     for probe in running {
@@ -430,7 +432,7 @@ fn twenty_probes_run_at_once() {
     }
 }
 
-/// Frames in these bytes, which may begin with others that the peer has read from: type, flags, stream, payload.
+/// Parses frames: type, flags, stream, payload.
 fn parse(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [a, b, c, kind, flags, s0, s1, s2, s3, rest @ ..] = bytes {
@@ -443,36 +445,37 @@ fn parse(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     frames
 }
 
-/// The error code of the GOAWAY that must be the one and the last frame of its kind.
-fn goodbye(bytes: &[u8]) -> Option<u32> {
+/// The error code of the GOAWAY, which must be the only one and the last frame.
+fn goaway_code(bytes: &[u8]) -> Option<u32> {
     let frames = parse(bytes);
-    let goodbyes = frames.iter().filter(|(kind, ..)| *kind == GOAWAY).count();
+    let goaways = frames.iter().filter(|(kind, ..)| *kind == GOAWAY).count();
     let (kind, _, _, payload) = frames.last()?;
     let code = payload.get(4..8)?.try_into().ok()?;
-    (*kind == GOAWAY && goodbyes == 1).then(|| u32::from_be_bytes(code))
+    (*kind == GOAWAY && goaways == 1).then(|| u32::from_be_bytes(code))
 }
 
-/// Everything that the probe sends from here until it closes, or the error that it leaves with.
-fn until_close(mut stream: impl Read) -> io::Result<Vec<u8>> {
+/// Reads until the probe closes. An error means that it reset the connection.
+fn read_until_close(mut stream: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// Runs the probe against a peer that takes the request and answers so; returns the run and what the peer saw then.
-fn take_leave(flags: &[&str], answer: Vec<u8>) -> (Ran, io::Result<Vec<u8>>) {
+/// Runs the probe against a peer that reads the request and sends `answer`. Returns the run and what the peer received
+/// afterwards.
+fn probe_and_record_close(flags: &[&str], answer: Vec<u8>) -> (RunResult, io::Result<Vec<u8>>) {
     let (sender, seen) = mpsc::channel();
     let peer = Peer::new(move |connection, _| {
         connection.take_request();
         connection.send(&answer);
-        let _ = sender.send(until_close(connection.stream()));
+        let _ = sender.send(read_until_close(connection.stream()));
     });
     let ran = Probe::new([&[peer.addr().as_str()], flags].concat()).run();
-    let seen = seen.recv_timeout(PATIENCE).expect("the probe leaves");
+    let seen = seen.recv_timeout(TEST_TIMEOUT).expect("the probe closes the connection");
     (ran, seen)
 }
 
 #[test]
-fn the_probe_takes_its_leave_in_order() {
+fn connection_is_closed_with_goaway_after_the_answer() {
     let answer = |status| {
         [frames::ok_headers(), frames::data(0, &frames::answer(status)), frames::trailers(&[("grpc-status", b"0")])]
             .concat()
@@ -494,25 +497,25 @@ fn the_probe_takes_its_leave_in_order() {
         ([frames::serving(), frames::goaway(1, 0, b"")].concat(), 0),
         ([frames::serving(), frames::settings(&[(3, 100)])].concat(), 0),
     ] {
-        let (ran, seen) = take_leave(&[], answer);
+        let (ran, seen) = probe_and_record_close(&[], answer);
         assert_eq!(ran.code, Some(code), "{ran}");
         // Closed, not reset.
         let seen = seen.unwrap_or_else(|error| panic!("{ran}{error}"));
-        assert_eq!(goodbye(&seen), Some(0), "{ran}{:?}", parse(&seen));
+        assert_eq!(goaway_code(&seen), Some(0), "{ran}{:?}", parse(&seen));
         assert!(parse(&seen).iter().all(|(kind, ..)| *kind != RST_STREAM), "{ran}{:?}", parse(&seen));
     }
 }
 
 #[test]
-fn the_probe_takes_its_leave_in_order_when_the_answer_is_late() {
-    let (ran, seen) = take_leave(&["-rpc-timeout=300ms", "-output=json"], Vec::new());
+fn connection_is_closed_with_goaway_after_a_timeout() {
+    let (ran, seen) = probe_and_record_close(&["-rpc-timeout=300ms", "-output=json"], Vec::new());
     ran.expect_kind(1, "rpc", "rpc-timeout");
     let seen = seen.unwrap_or_else(|error| panic!("{ran}{error}"));
-    assert_eq!(goodbye(&seen), Some(0), "{ran}{:?}", parse(&seen));
+    assert_eq!(goaway_code(&seen), Some(0), "{ran}{:?}", parse(&seen));
 }
 
 #[test]
-fn tls_is_closed_in_order_too() {
+fn tls_is_closed_with_close_notify() {
     static VERSIONS: [&[&rustls::SupportedProtocolVersion]; 2] =
         [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
 
@@ -529,13 +532,16 @@ fn tls_is_closed_in_order_too() {
             let _ = sender.send(serve_once(&mut stream));
         });
         Probe::new([&peer.addr(), "-tls", &ca_cert]).run().expect_healthy();
-        // rustls calls the end of a stream without close_notify an error.
-        let seen = seen.recv_timeout(PATIENCE).expect("the probe leaves").expect("it leaves in order");
-        assert_eq!(goodbye(&seen), Some(0), "{:?}", parse(&seen));
+        // Without close_notify, rustls reports the end of the stream as an error.
+        let seen = seen
+            .recv_timeout(TEST_TIMEOUT)
+            .expect("the probe closes the connection")
+            .expect("the probe sends close_notify");
+        assert_eq!(goaway_code(&seen), Some(0), "{:?}", parse(&seen));
     }
 }
 
-/// Answers one request with SERVING, and returns all that comes after it.
+/// Answers one request with SERVING, and returns what the probe sends afterwards.
 fn serve_once(stream: &mut StreamOwned<ServerConnection, TcpStream>) -> io::Result<Vec<u8>> {
     let mut preface = [0; frames::PREFACE.len()];
     stream.read_exact(&mut preface)?;
@@ -551,29 +557,29 @@ fn serve_once(stream: &mut StreamOwned<ServerConnection, TcpStream>) -> io::Resu
         }
     }
     stream.write_all(&frames::serving())?;
-    until_close(stream)
+    read_until_close(stream)
 }
 
-/// Servers that drain their connections do so.
+/// Servers close first when they drain their connections.
 #[test]
-fn a_server_that_takes_its_leave_first_sees_no_reset_either() {
+fn connection_is_not_reset_when_the_server_closes_first() {
     let (sender, seen) = mpsc::channel();
     let peer = Peer::new(move |connection, _| {
         connection.take_request();
         connection.send([frames::serving(), frames::goaway(1, 0, b"bye")].concat());
         connection.finish();
-        let _ = sender.send(until_close(connection.stream()));
+        let _ = sender.send(read_until_close(connection.stream()));
     });
     Probe::new([peer.addr()]).run().expect_healthy();
-    assert!(seen.recv_timeout(PATIENCE).expect("the probe leaves").is_ok());
+    assert!(seen.recv_timeout(TEST_TIMEOUT).expect("the probe closes the connection").is_ok());
 }
 
 #[test]
-fn what_the_probe_reads_is_what_it_was_told_to_read() {
-    // Names that a program might look for, and none of which it comes back from: FIFOs without a writer.
+fn no_files_are_read_from_the_working_or_home_directory() {
+    // File names that a program might look for. They are FIFOs without a writer, so that reading one hangs.
     let files = Files::new();
     for name in [".env", "grpc_health_probe.toml", ".grpc_health_probe", "config", "ca.pem"] {
-        assert!(Command::new("mkfifo").arg(files.path(name)).status().expect("mkfifo is there").success());
+        assert!(Command::new("mkfifo").arg(files.path(name)).status().expect("mkfifo is installed").success());
     }
     let server = server::plaintext();
     let home = files.path("").display().to_string();
@@ -581,13 +587,13 @@ fn what_the_probe_reads_is_what_it_was_told_to_read() {
     ran.expect_healthy();
 }
 
-/// A reader that does not read costs the output, not the exit code and not the time.
+/// If nobody reads the pipe, the output is lost, but the exit code is right and comes in time.
 #[test]
-fn a_pipe_that_is_full_stops_nobody() {
+fn full_pipe_does_not_delay_the_exit() {
     let server = server::plaintext();
     let full = || {
-        let (reader, mut writer) = io::pipe().expect("pipes can be made");
-        // What a pipe of Linux holds.
+        let (reader, mut writer) = io::pipe().expect("a pipe can be created");
+        // The capacity of a pipe on Linux.
         writer.write_all(&vec![0; 65_536]).expect("it is empty");
         (reader, writer)
     };

@@ -1,5 +1,5 @@
-//! The rest of the repository keeps up with the program: the README with its flags, the files of docker/ with its flags, its
-//! version and the protocol, the changelog with its version.
+//! The rest of the repository matches the program: README and docker/ name its flags, docker/ and the changelog its version,
+//! Envoy's configuration the protocol.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn every_flag_has_its_place() {
+fn readme_mentions_every_flag() {
     let readme = read("README.md");
     let help = Probe::new(["-help"]).run().stdout;
     let flags: Vec<&str> =
@@ -24,7 +24,7 @@ fn every_flag_has_its_place() {
 }
 
 #[test]
-fn every_health_check_in_the_examples_can_run() {
+fn health_checks_in_the_examples_are_valid() {
     let examples = ["app.Dockerfile", "compose.yaml", "compose.tls.yaml", "kubernetes.yaml"];
     let texts: String =
         examples.iter().map(|name| read(&format!("docker/{name}"))).chain([read("README.md")]).collect();
@@ -33,10 +33,13 @@ fn every_health_check_in_the_examples_can_run() {
         let Some((_, words)) = line.split_once("\"/grpc_health_probe\"") else { continue };
         let words = format!("[\"\"{}]", words.split(']').next().unwrap_or_default());
         let words: Vec<String> = serde_json::from_str(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        // Those without arguments are told by their environment.
+        // Health checks without arguments are configured by variables.
         let ran = Probe::new(words.iter().skip(1)).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
-        let is_told_by_variables = words.len() == 1;
-        assert!(is_told_by_variables || ran.code == Some(0) || ran.json()["error"]["kind"] != "usage", "{line}\n{ran}");
+        let is_configured_by_variables = words.len() == 1;
+        assert!(
+            is_configured_by_variables || ran.code == Some(0) || ran.json()["error"]["kind"] != "usage",
+            "{line}\n{ran}"
+        );
         checks += 1;
     }
     assert!(checks > 8, "the health checks are found: {checks}");
@@ -53,16 +56,16 @@ fn every_health_check_in_the_examples_can_run() {
 }
 
 #[test]
-fn the_image_has_the_version_of_the_package() {
+fn dockerfile_has_the_package_version() {
     let version = format!("\nARG VERSION={}\n", env!("CARGO_PKG_VERSION"));
     assert!(read("docker/Dockerfile").contains(&version), "docker/Dockerfile has not{version}");
 }
 
 #[test]
-fn the_changelog_has_the_version_of_the_package() {
+fn changelog_has_the_package_version() {
     let changelog = read("CHANGELOG.md");
     let mut sections = changelog.lines().filter_map(|line| line.strip_prefix("## "));
-    assert_eq!(sections.next(), Some("[Unreleased]"), "what comes next has its place");
+    assert_eq!(sections.next(), Some("[Unreleased]"), "the changelog begins with the unreleased changes");
     // Before the first release there is no other.
     if let Some(newest) = sections.next() {
         let version = concat!("[", env!("CARGO_PKG_VERSION"), "] - ");
@@ -71,7 +74,7 @@ fn the_changelog_has_the_version_of_the_package() {
 }
 
 #[test]
-fn envoy_knows_the_health_service() {
+fn envoy_config_has_the_descriptor_of_the_health_service() {
     let envoy = read("docker/envoy.yaml");
     let base64 = envoy.split("proto_descriptor_bin: \"").nth(1).and_then(|rest| rest.split('"').next());
     let base64 = base64.expect("the descriptor is there").replace(['\\', '\n', ' '], "");

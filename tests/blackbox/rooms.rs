@@ -1,4 +1,5 @@
-//! The rooms of the source: imports point down the list below, and never in a circle. The compiler forbids neither.
+//! The architecture of the source (see ARCHITECTURE.md): imports between rooms point down the list below, and files of one
+//! room do not import each other in a circle. The compiler checks neither.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +35,7 @@ const ROOMS: [&str; 24] = [
     "text",
 ];
 
-/// The source files of the program, with their texts.
+/// The source files of the program, with their text.
 fn sources() -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = BTreeMap::new();
@@ -108,13 +109,13 @@ mod tests {",
 }
 
 #[test]
-fn every_room_has_its_place() {
+fn list_of_rooms_is_complete() {
     let found: BTreeSet<String> = sources().keys().map(|file| room(file).to_owned()).collect();
     assert_eq!(found, ROOMS.map(str::to_owned).into());
 }
 
 #[test]
-fn imports_point_down() {
+fn imports_point_down_the_list() {
     let place = |name: &str| ROOMS.iter().position(|room| *room == name);
     let mut imports = 0;
     for (file, source) in sources() {
@@ -131,7 +132,7 @@ fn imports_point_down() {
 }
 
 #[test]
-fn no_room_has_a_circle() {
+fn no_room_has_circular_imports() {
     let sources = sources();
     let mut imports: BTreeMap<&Path, BTreeSet<PathBuf>> = BTreeMap::new();
     for (file, source) in &sources {
@@ -142,7 +143,7 @@ fn no_room_has_a_circle() {
         for name in names_after(source, prefix) {
             let part = folder.join(format!("{name}.rs"));
             let to = if sources.contains_key(&part) { part } else { face.clone() };
-            // `use super::*` of a file's own tests.
+            // A file's own tests import from the file.
             let is_own = name.is_empty() || to == *file || is_face && to == face;
             if !is_own {
                 imports.entry(file.as_path()).or_default().insert(to);
@@ -150,7 +151,7 @@ fn no_room_has_a_circle() {
         }
     }
     assert!(imports.len() > 15, "the imports are found: {imports:?}");
-    // A file is done when all that it imports is done.
+    // A file is done when all its imports are done. What remains is part of a circle.
     let mut done: BTreeSet<&Path> = BTreeSet::new();
     loop {
         let is_ready = |file: &&Path| {
@@ -172,7 +173,7 @@ fn no_room_has_a_circle() {
 }
 
 #[test]
-fn files_fit_on_a_few_screens() {
+fn source_files_are_short() {
     for (file, source) in sources() {
         let lines = source.lines().count();
         let most = if file == Path::new("main.rs") { 79 } else { 400 };

@@ -1,4 +1,4 @@
-//! `-spiffe`: identities from the Workload API, and servers that are known by theirs.
+//! `-spiffe`: our SVID comes from the Workload API, and the server is verified by its SPIFFE ID.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version::TLS12};
 
 use crate::support::{
     pki::{Authority, Files, Leaf},
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
-    unused::Unused,
+    unused_port::UnusedPort,
     workload::{Agent, Reply, TrustDomain, X509Svid, X509SvidResponse},
 };
 
 const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
 
-/// A server with this SVID, for clients of this trust domain alone.
+/// A server with this SVID that accepts clients of this trust domain only.
 fn serve(leaf: &Leaf, clients: &TrustDomain) -> Recorder {
     serve_with(leaf, clients, DEFAULT_VERSIONS)
 }
@@ -24,27 +24,27 @@ fn serve_with(leaf: &Leaf, clients: &TrustDomain, versions: &'static [&'static S
     Recorder::tls(&TlsSetup { leaf, versions, alpn: &["h2"], clients: Some(&clients.authority) })
 }
 
-/// Probes this server with this agent.
-fn probe(agent: &Agent, addr: &str, flags: &[&str]) -> Ran {
+/// Probes a server with an SVID from this agent.
+fn probe(agent: &Agent, addr: &str, flags: &[&str]) -> RunResult {
     Probe::new([&[addr, "-spiffe"], flags].concat()).env("SPIFFE_ENDPOINT_SOCKET", agent.endpoint()).run()
 }
 
 #[test]
-fn an_identity_for_an_identity() {
+fn mutual_tls_with_svids_is_healthy() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
     let leaf = domain.svid("/shop/api", |_| ());
     for versions in [DEFAULT_VERSIONS, ONLY_TLS12] {
         let recorder = serve_with(&leaf, &domain, versions);
-        // No name is verified, whatever is dialled.
+        // The SPIFFE ID is verified, not the host name.
         let port = recorder.server.port();
         for addr in [recorder.server.addr(), format!("-addr=localhost:{port}"), format!("-addr=:{port}")] {
             probe(&agent, &addr, &[]).expect_healthy();
         }
         recorder.request();
     }
-    // With one slash, as some have it.
+    // With one slash, as some configurations write it.
     let endpoint = agent.endpoint().replace("unix:///", "unix:/");
     let recorder = serve(&leaf, &domain);
     let one_slash = Probe::new([&recorder.server.addr(), "-spiffe"]).env("SPIFFE_ENDPOINT_SOCKET", endpoint);
@@ -55,7 +55,7 @@ fn an_identity_for_an_identity() {
 }
 
 #[test]
-fn what_it_tells() {
+fn verbose_and_json_show_both_identities() {
     let files = Files::new();
     let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
     let reply = X509SvidResponse {
@@ -82,10 +82,10 @@ fn what_it_tells() {
 }
 
 #[test]
-fn federated_trust_domains_are_believed() {
+fn federated_bundles_are_trusted_for_their_own_domain() {
     let files = Files::new();
     let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
-    // By the ID of the trust domain, or by its bare name.
+    // The key is the ID of the trust domain, or its bare name.
     for (number, name) in ["spiffe://other.org", "other.org"].iter().enumerate() {
         let reply = X509SvidResponse {
             svids: vec![domain.entry("/probe")],
@@ -94,7 +94,7 @@ fn federated_trust_domains_are_believed() {
         let agent = Agent::new(&files.path(&format!("{number}.sock")), Reply::Svids(reply));
         let recorder = serve(&other.svid("/api", |_| ()), &domain);
         probe(&agent, &recorder.server.addr(), &[]).expect_healthy();
-        // One's bundle is not for the other's names.
+        // A bundle is not trusted for another trust domain.
         let impostor = other.authority.issue(&[], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
             params.subject_alt_names = vec![SanType::URI("spiffe://example.org/api".try_into().expect("ASCII"))];
         });
@@ -106,7 +106,7 @@ fn federated_trust_domains_are_believed() {
 }
 
 #[test]
-fn a_chain_with_an_intermediate() {
+fn svid_chain_with_an_intermediate_is_healthy() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let below = TrustDomain { name: "example.org", authority: domain.authority.intermediate("below") };
@@ -117,7 +117,7 @@ fn a_chain_with_an_intermediate() {
 }
 
 #[test]
-fn the_server_that_is_meant() {
+fn spiffe_id_flag_restricts_the_server() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
@@ -140,7 +140,7 @@ fn the_server_that_is_meant() {
 }
 
 #[test]
-fn ids_that_cannot_be() {
+fn invalid_spiffe_ids_are_refused() {
     for (id, cause) in [
         ("https://example.org/api", "a SPIFFE ID begins with spiffe://"),
         ("spiffe://", "the trust domain is missing"),
@@ -158,7 +158,7 @@ fn ids_that_cannot_be() {
 }
 
 #[test]
-fn servers_that_are_not_believed() {
+fn invalid_server_svids_are_rejected() {
     let files = Files::new();
     let (domain, foreign) = (TrustDomain::new("example.org"), TrustDomain::new("foreign.org"));
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
@@ -240,7 +240,7 @@ fn servers_that_are_not_believed() {
 }
 
 #[test]
-fn what_a_certificate_is_for_is_no_matter() {
+fn extended_key_usage_of_an_svid_is_ignored() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
@@ -253,53 +253,53 @@ fn what_a_certificate_is_for_is_no_matter() {
 }
 
 #[test]
-fn authorities_that_may_not_issue() {
+fn invalid_trust_anchors_are_rejected() {
     let files = Files::new();
-    let own = TrustDomain::new("example.org");
+    let valid = TrustDomain::new("example.org");
     let domain = |change: fn(&mut rcgen::CertificateParams)| TrustDomain {
         name: "example.org",
         authority: Authority::with("example.org", change),
     };
-    let lapsed = domain(|params| {
+    let expired = domain(|params| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 2, 3);
     });
     let early = domain(|params| params.not_before = date_time_ymd(3000, 1, 1));
-    let no_issuer = domain(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
-    let no_authority = domain(|params| params.is_ca = IsCa::NoCa);
+    let without_cert_sign = domain(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
+    let not_a_ca = domain(|params| params.is_ca = IsCa::NoCa);
     let limited = domain(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let below = TrustDomain { name: "example.org", authority: limited.authority.intermediate("below") };
-    let impostor = TrustDomain { name: "example.org", authority: own.authority.impostor("impostor") };
+    let impostor = TrustDomain { name: "example.org", authority: valid.authority.impostor("impostor") };
     let none = "the bundle of example.org holds no certificate that may issue others";
     let unknown = "no certificate in the bundle of example.org has issued that of spiffe://example.org/api";
-    let of_it = "the certificate of CN=example.org in the bundle of example.org";
+    let anchor = "the certificate of CN=example.org in the bundle of example.org";
     for (number, (bundle, issuer, kind, cause)) in [
-        (&lapsed, &lapsed, "tls-certificate-expired", format!("{of_it} expired on 2021-02-03T00:00:00Z")),
-        (&early, &early, "tls-certificate-not-yet-valid", format!("{of_it} is not valid before 3000-01-01T00:00:00Z")),
-        (&no_issuer, &no_issuer, "tls-certificate-unknown-issuer", none.to_owned()),
-        (&no_authority, &no_authority, "tls-certificate-unknown-issuer", none.to_owned()),
+        (&expired, &expired, "tls-certificate-expired", format!("{anchor} expired on 2021-02-03T00:00:00Z")),
+        (&early, &early, "tls-certificate-not-yet-valid", format!("{anchor} is not valid before 3000-01-01T00:00:00Z")),
+        (&without_cert_sign, &without_cert_sign, "tls-certificate-unknown-issuer", none.to_owned()),
+        (&not_a_ca, &not_a_ca, "tls-certificate-unknown-issuer", none.to_owned()),
         (&limited, &below, "tls-certificate-invalid", "the certificate is not acceptable: ".to_owned()),
-        (&own, &impostor, "tls-certificate-unknown-issuer", unknown.to_owned()),
+        (&valid, &impostor, "tls-certificate-unknown-issuer", unknown.to_owned()),
     ]
     .into_iter()
     .enumerate()
     {
-        let entry = X509Svid { bundle: bundle.bundle(), ..own.entry("/probe") };
+        let entry = X509Svid { bundle: bundle.bundle(), ..valid.entry("/probe") };
         let agent = Agent::new(&files.path(&format!("{number}.sock")), Reply::with(vec![entry]));
-        let recorder = serve(&issuer.svid("/api", |_| ()), &own);
+        let recorder = serve(&issuer.svid("/api", |_| ()), &valid);
         let ran = probe(&agent, &recorder.server.addr(), &["-output=json"]);
         ran.expect_kind(1, "tls", kind);
         let line = format!("TLS handshake with {} failed: {cause}", recorder.server.address);
         assert!(ran.json()["error"]["message"].as_str().is_some_and(|message| message.starts_with(&line)), "{ran}");
     }
-    // A limit that is kept.
-    let entry = X509Svid { bundle: limited.bundle(), ..own.entry("/probe") };
+    // A chain that respects the path length.
+    let entry = X509Svid { bundle: limited.bundle(), ..valid.entry("/probe") };
     let agent = Agent::new(&files.path("limited.sock"), Reply::with(vec![entry]));
-    probe(&agent, &serve(&limited.svid("/api", |_| ()), &own).server.addr(), &[]).expect_healthy();
+    probe(&agent, &serve(&limited.svid("/api", |_| ()), &valid).server.addr(), &[]).expect_healthy();
 }
 
 #[test]
-fn the_bundles_of_all_identities_count() {
+fn bundles_of_all_svids_are_trusted() {
     let files = Files::new();
     let (domain, other) = (TrustDomain::new("example.org"), TrustDomain::new("other.org"));
     let reply = Reply::with(vec![domain.entry("/probe"), other.entry("/probe")]);
@@ -308,7 +308,7 @@ fn the_bundles_of_all_identities_count() {
 }
 
 #[test]
-fn what_was_before_is_not_told_as_now() {
+fn workload_api_failure_does_not_show_the_previous_attempt() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let replies = vec![Reply::with(vec![domain.entry("/probe")]), Reply::Status("7", "no identity issued")];
@@ -322,12 +322,12 @@ fn what_was_before_is_not_told_as_now() {
 }
 
 #[test]
-fn a_server_that_does_not_believe_us() {
+fn rejection_of_our_svid_is_reported() {
     let files = Files::new();
     let (domain, foreign) = (TrustDomain::new("example.org"), TrustDomain::new("foreign.org"));
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
     let old = domain.svid("/probe", |params| params.not_after = date_time_ymd(2021, 2, 3));
-    let old = Agent::new(&files.path("old.sock"), Reply::with(vec![domain.entry_of("/probe", &old)]));
+    let old = Agent::new(&files.path("old.sock"), Reply::with(vec![domain.entry_with("/probe", &old)]));
     let leaf = domain.svid("/api", |_| ());
     for (agent, clients) in [(&agent, &foreign), (&old, &domain)] {
         for versions in [DEFAULT_VERSIONS, ONLY_TLS12] {
@@ -342,7 +342,7 @@ fn a_server_that_does_not_believe_us() {
 }
 
 #[test]
-fn agents_that_give_nothing() {
+fn unusable_workload_api_responses_exit_20() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let entry = || domain.entry("/probe");
@@ -430,14 +430,14 @@ fn agents_that_give_nothing() {
         let cause = cause.replace("{agent}", &format!("the SPIFFE Workload API at {}", agent.endpoint()));
         let ran = probe(&agent, "-addr=:1", &["-exit-codes=detailed"]);
         assert!(ran.code == Some(20) && ran.stderr.starts_with(&format!("error: {cause}")), "{cause}{ran}");
-        let told = ran.stderr.lines().nth(1).and_then(|line| line.strip_prefix("hint: "));
-        assert_eq!(told, hint, "{ran}");
+        let reported = ran.stderr.lines().nth(1).and_then(|line| line.strip_prefix("hint: "));
+        assert_eq!(reported, hint, "{ran}");
         probe(&agent, "-addr=:1", &["-output=json"]).expect_kind(1, "spiffe", kind);
     }
 }
 
 #[test]
-fn an_agent_that_stays_silent_is_not_waited_for_longer_than_allowed() {
+fn silent_agent_times_out() {
     let files = Files::new();
     let agent = Agent::new(&files.path("agent.sock"), Reply::Nothing);
     for (flags, limit) in [(&["-rpc-timeout=1h"][..], "1s"), (&["-connect-timeout=1h", "-timeout=500ms"], "500ms")] {
@@ -450,10 +450,10 @@ fn an_agent_that_stays_silent_is_not_waited_for_longer_than_allowed() {
 }
 
 #[test]
-fn where_the_agent_is_not() {
+fn unreachable_and_invalid_agent_addresses_exit_20() {
     let files = Files::new();
     let socket = files.path("agent.sock");
-    let unused = Unused::new();
+    let unused = UnusedPort::new();
     let free = unused.address;
     let forms = "write unix:///path or tcp://ip:port";
     let missing = format!("unix://{}", socket.display());
@@ -489,7 +489,7 @@ fn where_the_agent_is_not() {
 }
 
 #[test]
-fn the_agent_may_come_late_where_it_is_waited_for() {
+fn wait_retries_the_workload_api() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let recorder = serve(&domain.svid("/api", |_| ()), &domain);
@@ -497,7 +497,7 @@ fn the_agent_may_come_late_where_it_is_waited_for() {
     let running = Probe::new([&recorder.server.addr(), "-spiffe", "-wait=20s", "-q"])
         .env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", path.display()))
         .start();
-    // No entry at first, then one.
+    // First without a registration entry, then with one.
     let replies = vec![Reply::Status("7", "no identity issued"), Reply::with(vec![domain.entry("/probe")])];
     let agent = Agent::rotating(&path, replies);
     running.finish().expect(0, "", "");
@@ -505,10 +505,10 @@ fn the_agent_may_come_late_where_it_is_waited_for() {
 }
 
 #[test]
-fn identities_that_rotate() {
+fn rotated_bundle_is_used_by_the_next_run() {
     let files = Files::new();
     let (domain, renewed) = (TrustDomain::new("example.org"), TrustDomain::new("example.org"));
-    // The server is issued by the new authority, the agent learns of it later.
+    // The new authority has issued the server's SVID. The agent gets its certificate later.
     let both = X509Svid { bundle: [domain.bundle(), renewed.bundle()].concat(), ..renewed.entry("/probe") };
     let agent = Agent::rotating(
         &files.path("agent.sock"),
@@ -521,7 +521,7 @@ fn identities_that_rotate() {
 }
 
 #[test]
-fn with_every_address_and_watched() {
+fn spiffe_works_with_all_addresses_and_watch() {
     let files = Files::new();
     let domain = TrustDomain::new("example.org");
     let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
@@ -534,7 +534,7 @@ fn with_every_address_and_watched() {
 }
 
 #[test]
-fn a_signal_while_the_agent_is_silent() {
+fn signal_during_the_workload_api_request_exits_20() {
     let files = Files::new();
     let agent = Agent::new(&files.path("agent.sock"), Reply::Nothing);
     let running = Probe::new(["-addr=:1", "-spiffe", "-connect-timeout=1h", "-exit-codes=detailed"])

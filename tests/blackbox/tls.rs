@@ -1,4 +1,4 @@
-//! TLS and mTLS: what must be accepted, what must be refused, and the words for it.
+//! TLS and mTLS: which servers the probe accepts and rejects, and the failures that it reports.
 
 use std::{
     io::{Read, Write},
@@ -14,15 +14,15 @@ use crate::support::{
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
     privileges,
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
 
-const BOTH: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
-const ONLY_12: &[&rustls::SupportedProtocolVersion] = &[&version::TLS12];
-const ONLY_13: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13];
+const BOTH_VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+const ONLY_TLS12: &[&rustls::SupportedProtocolVersion] = &[&version::TLS12];
+const ONLY_TLS13: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13];
 
-/// An authority, its file, and a directory for more.
+/// A CA, the flag with its file, and a directory for more files.
 struct Pki {
     files: Files,
     authority: Authority,
@@ -37,7 +37,7 @@ impl Pki {
         Self { files, authority, ca }
     }
 
-    /// A server certificate for loopback by all its names.
+    /// A server certificate for all names and addresses of loopback.
     fn loopback(&self) -> Leaf {
         self.authority.server(&["localhost", "127.0.0.1", "::1"])
     }
@@ -51,17 +51,17 @@ impl Pki {
     }
 }
 
-fn probe(addr: &str, flags: &[&str]) -> Ran {
+fn probe(addr: &str, flags: &[&str]) -> RunResult {
     Probe::new([&[addr, "-tls"], flags].concat()).run()
 }
 
-/// Runs for the kind: detailed exit codes, JSON.
-fn probe_kind(addr: &str, flags: &[&str]) -> Ran {
+/// Probes with detailed exit codes and JSON, to compare the kind of the failure.
+fn probe_kind(addr: &str, flags: &[&str]) -> RunResult {
     Probe::new([&[addr, "-tls", "-output=json", "-exit-codes=detailed"], flags].concat()).run()
 }
 
 #[test]
-fn a_private_authority() {
+fn private_ca_is_trusted() {
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     probe(&server.addr(), &[&pki.ca]).expect_healthy();
@@ -76,7 +76,7 @@ fn a_private_authority() {
 }
 
 #[test]
-fn a_chain_and_a_pinned_intermediate() {
+fn chain_and_pinned_intermediate_are_trusted() {
     let pki = Pki::new();
     let intermediate = pki.authority.intermediate("Intermediate CA");
     let server = server::tls(&intermediate.server(&["127.0.0.1"]));
@@ -86,7 +86,7 @@ fn a_chain_and_a_pinned_intermediate() {
 }
 
 #[test]
-fn a_missing_intermediate_names_the_issuer() {
+fn missing_intermediate_is_reported_with_the_issuer() {
     let pki = Pki::new();
     let mut leaf = pki.authority.intermediate("Intermediate CA").server(&["127.0.0.1"]);
     leaf.chain.truncate(1);
@@ -102,20 +102,20 @@ fn a_missing_intermediate_names_the_issuer() {
 }
 
 #[test]
-fn a_self_signed_certificate_pinned() {
+fn pinned_self_signed_certificate_is_trusted() {
     let files = Files::new();
     for is_ca in [true, false] {
         let leaf = Leaf::self_signed(&["127.0.0.1"], is_ca);
         let server = server::tls(&leaf);
         let pinned = format!("-tls-ca-cert={}", files.write("server.pem", &leaf.pem));
         probe(&server.addr(), &[&pinned]).expect_healthy();
-        // The name still counts.
+        // The name is still verified.
         probe_kind(&server.addr(), &[&pinned, "-tls-server-name=other"]).expect_kind(
             2,
             "tls",
             "tls-certificate-wrong-name",
         );
-        // And so does the certificate itself: another one by the same subject is not it.
+        // Another certificate with the same subject is not trusted.
         let twin = Leaf::self_signed(&["127.0.0.1"], is_ca);
         let pinned = format!("-tls-ca-cert={}", files.write("twin.pem", &twin.pem));
         let ran = probe_kind(&server.addr(), &[&pinned]);
@@ -124,7 +124,7 @@ fn a_self_signed_certificate_pinned() {
 }
 
 #[test]
-fn a_self_signed_certificate_that_is_not_pinned() {
+fn self_signed_certificate_that_is_not_pinned_is_rejected() {
     let pki = Pki::new();
     for is_ca in [true, false] {
         let server = server::tls(&Leaf::self_signed(&["127.0.0.1"], is_ca));
@@ -140,7 +140,7 @@ fn a_self_signed_certificate_that_is_not_pinned() {
 }
 
 #[test]
-fn a_leaf_of_an_authority_pinned() {
+fn pinned_leaf_certificate_is_trusted() {
     let pki = Pki::new();
     let leaf = pki.loopback();
     let server = server::tls(&leaf);
@@ -149,7 +149,7 @@ fn a_leaf_of_an_authority_pinned() {
 }
 
 #[test]
-fn a_trusted_leaf_is_no_authority() {
+fn pinned_leaf_certificate_cannot_issue() {
     let pki = Pki::new();
     let impostor = pki.authority.impostor("Not a CA");
     let server = server::tls(&impostor.server(&["127.0.0.1"]));
@@ -158,7 +158,7 @@ fn a_trusted_leaf_is_no_authority() {
 }
 
 #[test]
-fn an_authority_that_has_expired() {
+fn expired_ca_is_rejected() {
     let files = Files::new();
     let authority = Authority::expired("Old CA");
     let server = server::tls(&authority.server(&["127.0.0.1"]));
@@ -172,7 +172,7 @@ fn an_authority_that_has_expired() {
 }
 
 #[test]
-fn a_chain_that_is_too_long() {
+fn chain_with_7_intermediates_is_rejected() {
     let pki = Pki::new();
     let mut authority = pki.authority.intermediate("Intermediate 1");
     for number in 2..=7 {
@@ -185,17 +185,17 @@ fn a_chain_that_is_too_long() {
     probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-certificate-invalid");
 }
 
-/// A server that only wishes for a client certificate has taken no offence when it breaks off later.
+/// The server requests a client certificate, but does not require one. A later close has another cause.
 #[test]
-fn a_wish_for_a_client_certificate_is_not_blamed_for_what_comes_later() {
+fn optional_client_certificate_is_not_blamed_for_a_later_close() {
     let pki = Pki::new();
-    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH_VERSIONS, alpn: &["h2"], clients: None }
         .config_with_optional_clients(&pki.authority);
     let peer = Peer::new(move |peer, _| {
         let mut stream = accept(peer, &config);
         let sent = stream.write_all(&frames::settings(&[])).and_then(|()| stream.flush());
         sent.expect("the probe reads");
-        // Until the request has come; then it hangs up.
+        // Reads the request, then closes the connection.
         let mut received = Vec::new();
         while !received.windows(6).any(|bytes| bytes == [0, 1, 0, 0, 0, 1]) {
             let mut chunk = [0; 1024];
@@ -209,7 +209,7 @@ fn a_wish_for_a_client_certificate_is_not_blamed_for_what_comes_later() {
 }
 
 #[test]
-fn a_pinned_certificate_that_has_expired() {
+fn expired_pinned_certificate_is_rejected() {
     let pki = Pki::new();
     let leaf = pki.authority.issue(&["127.0.0.1"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -221,7 +221,7 @@ fn a_pinned_certificate_that_has_expired() {
 }
 
 #[test]
-fn keys_of_all_kinds() {
+fn ecdsa_and_ed25519_keys_are_accepted() {
     let pki = Pki::new();
     for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let server = server::tls(&pki.authority.issue(&["127.0.0.1"], algorithm, |_| ()));
@@ -230,9 +230,9 @@ fn keys_of_all_kinds() {
 }
 
 #[test]
-fn both_versions() {
+fn tls_1_2_and_1_3_are_accepted() {
     let pki = Pki::new();
-    for (versions, name) in [(ONLY_12, "TLSv1.2"), (ONLY_13, "TLSv1.3")] {
+    for (versions, name) in [(ONLY_TLS12, "TLSv1.2"), (ONLY_TLS13, "TLSv1.3")] {
         let recorder = Recorder::tls(&TlsSetup { leaf: &pki.loopback(), versions, alpn: &["h2"], clients: None });
         let ran = probe(&recorder.server.addr(), &[&pki.ca, "-output=json"]);
         assert_eq!(ran.json()["tls"]["version"], name, "{ran}");
@@ -240,10 +240,14 @@ fn both_versions() {
 }
 
 #[test]
-fn the_server_name_is_sent_verified_and_the_authority() {
+fn server_name_is_verified_and_sent_as_authority() {
     let pki = Pki::new();
-    let setup =
-        TlsSetup { leaf: &pki.authority.server(&["api.internal"]), versions: BOTH, alpn: &["h2"], clients: None };
+    let setup = TlsSetup {
+        leaf: &pki.authority.server(&["api.internal"]),
+        versions: BOTH_VERSIONS,
+        alpn: &["h2"],
+        clients: None,
+    };
     let recorder = Recorder::tls(&setup);
     let addr = recorder.server.addr();
     probe(&addr, &[&pki.ca, "-tls-server-name=api.internal"]).expect_healthy();
@@ -258,12 +262,12 @@ fn the_server_name_is_sent_verified_and_the_authority() {
 }
 
 #[test]
-fn no_verify_believes_everything_and_sends_the_name() {
+fn no_verify_accepts_any_certificate_and_sends_the_name() {
     let expired = Pki::new().authority.issue(&["elsewhere"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     });
-    for versions in [ONLY_12, ONLY_13] {
+    for versions in [ONLY_TLS12, ONLY_TLS13] {
         let recorder = Recorder::tls(&TlsSetup { leaf: &expired, versions, alpn: &["h2"], clients: None });
         let addr = recorder.server.addr();
         probe(&addr, &["-tls-no-verify"]).expect_healthy();
@@ -273,8 +277,8 @@ fn no_verify_believes_everything_and_sends_the_name() {
     }
 }
 
-/// A server whose certificate was changed so, and what the probe calls it.
-fn refused(change: impl FnOnce(&mut CertificateParams), names: &[&str], kind: &str, cause: &str) {
+/// Expects the probe to reject a server whose certificate is changed like this.
+fn expect_rejected(change: impl FnOnce(&mut CertificateParams), names: &[&str], kind: &str, cause: &str) {
     let pki = Pki::new();
     let server = server::tls(&pki.authority.issue(names, &rcgen::PKCS_ECDSA_P256_SHA256, change));
     probe_kind(&server.addr(), &[&pki.ca]).expect_kind(2, "tls", kind);
@@ -284,38 +288,38 @@ fn refused(change: impl FnOnce(&mut CertificateParams), names: &[&str], kind: &s
 }
 
 #[test]
-fn an_expired_certificate() {
+fn expired_certificate_is_rejected() {
     let change = |params: &mut CertificateParams| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 2, 3);
     };
-    refused(change, &["127.0.0.1"], "tls-certificate-expired", "the certificate expired on 2021-02-03 (");
+    expect_rejected(change, &["127.0.0.1"], "tls-certificate-expired", "the certificate expired on 2021-02-03 (");
 }
 
 #[test]
-fn a_certificate_of_the_future() {
+fn certificate_not_yet_valid_is_rejected() {
     let change = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
     let cause = "the certificate is not valid before 3000-01-01T00:00:00Z";
-    refused(change, &["127.0.0.1"], "tls-certificate-not-yet-valid", cause);
+    expect_rejected(change, &["127.0.0.1"], "tls-certificate-not-yet-valid", cause);
 }
 
 #[test]
-fn a_certificate_without_a_name() {
+fn certificate_without_alternative_name_is_rejected() {
     let cause = "the certificate has no subject alternative name, so it is not valid for 127.0.0.1";
-    refused(|_| (), &[], "tls-certificate-wrong-name", cause);
+    expect_rejected(|_| (), &[], "tls-certificate-wrong-name", cause);
 }
 
 #[test]
-fn a_certificate_for_clients() {
+fn client_certificate_of_a_server_is_rejected() {
     let change = |params: &mut CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
     let cause = "the certificate is not for servers (extended key usage)";
-    refused(change, &["127.0.0.1"], "tls-certificate-invalid", cause);
+    expect_rejected(change, &["127.0.0.1"], "tls-certificate-invalid", cause);
 }
 
 #[test]
-fn an_unknown_issuer() {
+fn unknown_issuer_is_rejected() {
     let pki = Pki::new();
     let server = server::tls(&Authority::new("Foreign CA").server(&["127.0.0.1"]));
     let lines = format!(
@@ -328,7 +332,7 @@ fn an_unknown_issuer() {
 }
 
 #[test]
-fn an_authority_that_was_renewed() {
+fn renewed_ca_is_explained() {
     const HINT: &str =
         "hint: was the CA, or one in between, renewed? the server's certificate and the CA's must belong together\n";
     let pki = Pki::new();
@@ -347,7 +351,7 @@ fn an_authority_that_was_renewed() {
 }
 
 #[test]
-fn an_issuer_that_is_no_authority() {
+fn issuer_that_is_not_a_ca_is_rejected() {
     let pki = Pki::new();
     let server = server::tls(&pki.authority.impostor("Not a CA").server(&["127.0.0.1"]));
     let ran = probe_kind(&server.addr(), &[&pki.ca]);
@@ -355,7 +359,7 @@ fn an_issuer_that_is_no_authority() {
 }
 
 #[test]
-fn a_plaintext_server() {
+fn tls_to_a_plaintext_server_fails_with_a_hint() {
     let pki = Pki::new();
     let server = server::plaintext();
     let lines = format!(
@@ -368,7 +372,7 @@ fn a_plaintext_server() {
 }
 
 #[test]
-fn a_tls_server_without_tls() {
+fn plaintext_to_a_tls_server_fails_with_a_hint() {
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     let lines =
@@ -376,11 +380,11 @@ fn a_tls_server_without_tls() {
     Probe::new([server.addr()]).run().expect(1, "", &lines);
 }
 
-/// A TLS server that closes plaintext connections without a word, as C-core's and Node's do.
+/// gRPC servers based on C-core or Node close plaintext connections without an answer.
 #[test]
-fn a_tls_server_that_closes_without_a_word() {
+fn plaintext_to_a_tls_server_that_closes_silently_is_detected() {
     let pki = Pki::new();
-    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }.config();
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH_VERSIONS, alpn: &["h2"], clients: None }.config();
     let peer = Peer::new(move |peer, _| {
         let mut first = [0];
         let is_tls = matches!(peer.stream().peek(&mut first), Ok(1)) && first[0] == 22;
@@ -396,7 +400,7 @@ fn a_tls_server_that_closes_without_a_word() {
 }
 
 #[test]
-fn a_plaintext_server_that_closes_without_a_word() {
+fn tls_to_a_plaintext_server_that_closes_silently_is_detected() {
     let pki = Pki::new();
     let peer = Peer::new(|peer, _| {
         let mut first = [0];
@@ -408,18 +412,18 @@ fn a_plaintext_server_that_closes_without_a_word() {
 }
 
 #[test]
-fn mtls() {
+fn mtls_with_a_client_certificate_is_healthy() {
     let pki = Pki::new();
     let server = server::mtls(&pki.loopback(), &pki.authority);
     let [cert, key] = pki.identity(&pki.authority.client());
     probe(&server.addr(), &[&pki.ca, &cert, &key]).expect_healthy();
-    // A chain in the certificate's file.
+    // The client's file holds a chain.
     let [cert, key] = pki.identity(&pki.authority.intermediate("Client CA").client());
     probe(&server.addr(), &[&pki.ca, &cert, &key]).expect_healthy();
 }
 
 #[test]
-fn a_client_certificate_that_nobody_asks_for() {
+fn client_certificate_that_is_not_requested_is_harmless() {
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     let [cert, key] = pki.identity(&pki.authority.client());
@@ -427,9 +431,9 @@ fn a_client_certificate_that_nobody_asks_for() {
 }
 
 #[test]
-fn a_client_certificate_missing_or_refused_in_both_versions() {
+fn missing_or_rejected_client_certificate_is_reported() {
     let pki = Pki::new();
-    for versions in [ONLY_12, ONLY_13] {
+    for versions in [ONLY_TLS12, ONLY_TLS13] {
         let setup = TlsSetup { leaf: &pki.loopback(), versions, alpn: &["h2"], clients: Some(&pki.authority) };
         let recorder = Recorder::tls(&setup);
         let addr = recorder.server.addr();
@@ -453,24 +457,24 @@ fn a_client_certificate_missing_or_refused_in_both_versions() {
 }
 
 #[test]
-fn a_server_without_http2() {
+fn server_without_http2_alpn_is_rejected() {
     let pki = Pki::new();
     for alpn in [&[][..], &["http/1.1"]] {
-        let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn, clients: None }.config();
+        let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH_VERSIONS, alpn, clients: None }.config();
         let peer = Peer::new(move |peer, _| drain(&mut accept(peer, &config)));
         probe_kind(&peer.addr(), &[&pki.ca]).expect_kind(2, "tls", "tls-no-h2");
     }
 }
 
 #[test]
-fn an_answer_and_then_a_close_without_close_notify() {
+fn close_without_close_notify_after_the_answer_is_healthy() {
     let pki = Pki::new();
-    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH, alpn: &["h2"], clients: None }.config();
+    let config = TlsSetup { leaf: &pki.loopback(), versions: BOTH_VERSIONS, alpn: &["h2"], clients: None }.config();
     let peer = Peer::new(move |peer, _| {
         let mut stream = accept(peer, &config);
         let sent = stream.write_all(&frames::settings(&[])).and_then(|()| stream.flush());
         sent.expect("the probe reads");
-        // The header of the DATA frame that ends the request, but for its length.
+        // The header of the DATA frame that ends the request, without its length.
         let last = &frames::data(frames::END_STREAM, &[])[3..];
         let mut received = Vec::new();
         while !received.windows(last.len()).any(|bytes| bytes == last) {
@@ -488,7 +492,7 @@ fn an_answer_and_then_a_close_without_close_notify() {
 }
 
 #[test]
-fn versions_that_are_too_old() {
+fn tls_1_1_is_rejected() {
     let pki = Pki::new();
     let alert = Peer::new(|peer, _| {
         peer.receive(5);
@@ -507,7 +511,7 @@ fn versions_that_are_too_old() {
 }
 
 #[test]
-fn silence_and_nonsense_in_the_handshake() {
+fn broken_handshakes_have_distinct_kinds() {
     let pki = Pki::new();
     let silent = Peer::new(|peer, _| peer.drain());
     let line = format!("error: TLS handshake with {} timed out after 1s: connected, no answer", silent.address);
@@ -553,7 +557,7 @@ fn silence_and_nonsense_in_the_handshake() {
 }
 
 #[test]
-fn every_alert_in_the_handshake() {
+fn every_alert_during_the_handshake_has_a_kind() {
     let pki = Pki::new();
     for alert in 0..=255 {
         let peer = Peer::new(move |peer, _| {
@@ -572,30 +576,30 @@ fn every_alert_in_the_handshake() {
 }
 
 #[test]
-fn a_variable_for_roots_that_never_ends() {
+fn endless_ssl_cert_file_costs_no_memory() {
     let arguments = ["-addr=127.0.0.1:1", "-tls", "-output=json"];
     let ran = Probe::wrapped(&["prlimit", "--as=67108864"], arguments).env("SSL_CERT_FILE", "/dev/zero").run();
     ran.expect_kind(1, "usage", "no-trust-anchors");
 }
 
 #[test]
-fn the_system_roots_by_their_variable() {
+fn ssl_cert_file_and_ssl_cert_dir_set_the_system_roots() {
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     let bundle = pki.files.path("ca.pem");
     Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_FILE", &bundle).run().expect_healthy();
     let directory = pki.files.path("");
     Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_DIR", &directory).run().expect_healthy();
-    // Empty counts as not set.
+    // An empty variable counts as not set.
     let both = Probe::new([&server.addr(), "-tls"]).env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", &directory).run();
     both.expect_healthy();
     let ran = Probe::new([&server.addr(), "-tls", "-output=json"]).env("SSL_CERT_FILE", "/nonexistent").run();
     ran.expect_kind(1, "usage", "no-trust-anchors");
 }
 
-/// Debian's usual places, in a mount namespace of the probe's own.
+/// The default paths of Debian, in a mount namespace.
 #[test]
-fn the_system_roots_in_their_usual_places() {
+fn system_roots_are_read_from_their_default_paths() {
     let Some(()) = privileges::root() else { return };
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
@@ -617,13 +621,13 @@ fn the_system_roots_in_their_usual_places() {
     }
 }
 
-/// Shakes hands as a TLS server over a scripted connection.
+/// Begins TLS as a server over a scripted connection.
 fn accept(peer: &Connection, config: &Arc<rustls::ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
     let connection = ServerConnection::new(Arc::clone(config)).expect("the configuration is valid");
     StreamOwned::new(connection, peer.stream())
 }
 
-/// Reads until the other side is gone; what it sends does not matter.
+/// Reads and drops until the other side closes.
 fn drain(stream: &mut impl Read) {
     let mut bytes = [0; 4096];
     while matches!(stream.read(&mut bytes), Ok(1..)) {}

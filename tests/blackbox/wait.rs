@@ -1,4 +1,4 @@
-//! `-wait`: what is waited for, what is not, and what is told meanwhile.
+//! `-wait`: which failures the probe retries, which it does not, and what it prints while it waits.
 
 use crate::support::{
     frames::{answer, data, ok_headers, serving, trailers},
@@ -6,10 +6,10 @@ use crate::support::{
     pki::{Authority, Files},
     probe::Probe,
     server,
-    unused::Unused,
+    unused_port::UnusedPort,
 };
 
-/// Takes a request and answers it so.
+/// Reads a request and sends this answer.
 fn reply(peer: &mut Connection, answer: &[u8]) {
     peer.take_request();
     peer.send(answer);
@@ -21,20 +21,20 @@ fn not_serving() -> Vec<u8> {
 }
 
 #[test]
-fn until_a_server_listens() {
-    let unused = Unused::new();
+fn wait_ends_when_the_server_listens() {
+    let unused = UnusedPort::new();
     let addr = unused.address;
     let running = Probe::new([&format!("-addr={addr}"), "-wait=20s"]).start();
     let peer = Peer::on(unused.listen(), |peer, _| reply(peer, &serving()));
     let ran = running.finish();
-    let told = format!("waiting: cannot connect to {addr}: connection refused\n");
-    assert!(ran.stderr.is_empty() || ran.stderr == told, "{ran}");
+    let waiting = format!("waiting: cannot connect to {addr}: connection refused\n");
+    assert!(ran.stderr.is_empty() || ran.stderr == waiting, "{ran}");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
     drop(peer);
 }
 
 #[test]
-fn until_the_server_is_healthy_on_new_connections() {
+fn wait_reconnects_until_the_server_is_healthy() {
     let peer = Peer::new(|peer, number| match number {
         0 => {}
         1 | 2 => reply(peer, &not_serving()),
@@ -44,7 +44,8 @@ fn until_the_server_is_healthy_on_new_connections() {
     let ran = Probe::new([&peer.addr(), "-wait=20s"]).run();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "status: SERVING\n"), "{ran}");
     let address = peer.address;
-    // A line when the cause is another. The first connection ends in one of two ways; the look at it takes the second.
+    // One line per change of the cause. The first connection can end in two ways. The check whether the server wants TLS
+    // takes the second connection.
     let mut lines: Vec<&str> = ran.stderr.lines().collect();
     let first = format!("waiting: no HTTP/2 from {address}: the ");
     assert!(!lines.is_empty() && lines.remove(0).starts_with(&first), "{ran}");
@@ -54,14 +55,14 @@ fn until_the_server_is_healthy_on_new_connections() {
 }
 
 #[test]
-fn quietly() {
+fn wait_with_quiet_prints_nothing() {
     let peer = Peer::new(|peer, number| reply(peer, &if number > 1 { serving() } else { not_serving() }));
     Probe::new([&peer.addr(), "-wait=20s", "-q"]).run().expect(0, "", "");
 }
 
 #[test]
-fn the_last_cause_and_the_attempts_are_told_in_the_end() {
-    let unused = Unused::new();
+fn wait_ends_with_the_last_cause_and_the_attempts() {
+    let unused = UnusedPort::new();
     let addr = unused.address;
     let ran = Probe::new([&format!("-addr={addr}"), "-wait=1s", "-exit-codes=detailed"]).run();
     let mut lines = ran.stderr.lines();
@@ -77,7 +78,7 @@ fn the_last_cause_and_the_attempts_are_told_in_the_end() {
 }
 
 #[test]
-fn what_the_server_answered_last_is_told_to_the_letter() {
+fn wait_prints_the_last_unhealthy_answer() {
     let peer = Peer::new(|peer, _| reply(peer, &not_serving()));
     let line = "service unhealthy (responded with \"NOT_SERVING\")\n";
     Probe::new([&peer.addr(), "-wait=1s"]).run().expect(1, line, &format!("waiting: {line}"));
@@ -88,7 +89,7 @@ fn what_the_server_answered_last_is_told_to_the_letter() {
 }
 
 #[test]
-fn a_silent_server_is_not_waited_for_longer_than_allowed() {
+fn wait_for_a_silent_server_ends_at_the_deadline() {
     let silent = Peer::new(|peer, _| peer.drain());
     for (flags, limit) in [(["-wait=1s", "-timeout=1h"], "1s"), (["-wait=1h", "-timeout=900ms"], "900ms")] {
         let ran = Probe::new([&[silent.addr().as_str()], &flags[..]].concat()).run();
@@ -101,7 +102,7 @@ fn a_silent_server_is_not_waited_for_longer_than_allowed() {
 }
 
 #[test]
-fn what_waiting_cannot_mend_ends_it_at_once() {
+fn wait_stops_at_once_on_final_failures() {
     let files = Files::new();
     let authority = Authority::new("Test CA");
     let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
@@ -126,7 +127,7 @@ fn what_waiting_cannot_mend_ends_it_at_once() {
 }
 
 #[test]
-fn a_signal_ends_it() {
+fn signal_ends_the_wait() {
     let peer = Peer::new(|peer, _| reply(peer, &not_serving()));
     let running = Probe::new([&peer.addr(), "-wait=1h"]).start();
     while peer.connections() < 3 {
@@ -138,7 +139,7 @@ fn a_signal_ends_it() {
 }
 
 #[test]
-fn no_time_to_wait_is_no_time() {
+fn wait_of_zero_is_refused() {
     let line = "error: -wait=0s: must be greater than zero (specified: 0s)";
     Probe::new(["-addr=:1", "-wait=0s"]).run().expect_error(1, line);
 }

@@ -1,4 +1,4 @@
-//! `-watch`: each change of a status, over restarts of the server, until somebody ends it.
+//! `-watch`: prints each change of the status, reconnects when the server restarts, and runs until it is stopped.
 
 use std::fs;
 
@@ -10,15 +10,15 @@ use crate::support::{
     peer::{Connection, Peer},
     pki::{Authority, Files},
     probe::Probe,
-    server::{self, Changing, Recorder, Reply},
-    unused::Unused,
+    server::{self, ChangingServer, Recorder, Reply},
+    unused_port::UnusedPort,
 };
 
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")";
 
-/// A line without its time, which is RFC 3339 in UTC to the millisecond.
+/// A line without its time, which must be RFC 3339 in UTC with milliseconds.
 #[track_caller]
-fn untimed(line: &str) -> &str {
+fn without_time(line: &str) -> &str {
     let (time, rest) = line.split_once(' ').unwrap_or_default();
     assert_is_time(time);
     rest
@@ -31,17 +31,17 @@ fn assert_is_time(time: &str) {
 }
 
 #[test]
-fn each_change_is_a_line() {
-    let server = Changing::new();
+fn each_change_prints_a_line() {
+    let server = ChangingServer::new();
     let mut running = Probe::new([&server.server.addr(), "-watch", "-exit-codes=detailed"]).start();
     let (stdout, stderr) = running.follow();
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     server.set("", NotServing);
-    assert_eq!(untimed(&stdout.next()), DOWN);
-    // Of another service there is nothing to tell.
+    assert_eq!(without_time(&stdout.next()), DOWN);
+    // A change of another service prints nothing.
     server.set("other", NotServing);
     server.set("", Serving);
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     running.signal("-TERM");
     assert_eq!(
         (running.finish().code, stderr.rest(), stdout.rest()),
@@ -50,27 +50,27 @@ fn each_change_is_a_line() {
 }
 
 #[test]
-fn it_ends_with_the_code_of_the_last_status() {
-    let server = Changing::new();
+fn exit_code_is_that_of_the_last_status() {
+    let server = ChangingServer::new();
     server.set("shop", NotServing);
     for (codes, code) in [("docker", 1), ("detailed", 4)] {
         let codes = format!("-exit-codes={codes}");
         let mut running = Probe::new([&server.server.addr(), "-watch", "-service=shop", &codes]).start();
         let (stdout, _) = running.follow();
-        assert_eq!(untimed(&stdout.next()), DOWN);
+        assert_eq!(without_time(&stdout.next()), DOWN);
         running.signal("-INT");
         assert_eq!(running.finish().code, Some(code));
     }
     let ran = Probe::new([&server.server.addr(), "-watch", "-timeout=1s"]).run();
     assert_eq!(
-        (ran.code, ran.stderr.as_str(), untimed(&ran.stdout)),
+        (ran.code, ran.stderr.as_str(), without_time(&ran.stdout)),
         (Some(0), "stopped after 1s\n", "status: SERVING\n")
     );
 }
 
 #[test]
-fn each_change_is_an_object() {
-    let server = Changing::new();
+fn each_change_prints_a_json_object() {
+    let server = ChangingServer::new();
     let mut running = Probe::new([&server.server.addr(), "-watch", "-output=json"]).start();
     let (stdout, stderr) = running.follow();
     let next = || -> Value { serde_json::from_str(&stdout.next()).expect("it is JSON") };
@@ -86,41 +86,41 @@ fn each_change_is_an_object() {
     assert_is_time(lost["time"].as_str().unwrap_or_default());
     assert_eq!((&lost["healthy"], &lost["error"]["phase"]), (&false.into(), &"rpc".into()), "{lost}");
     assert_eq!(next()["error"]["kind"], "connection-refused");
-    let _server = Changing::on(address);
+    let _server = ChangingServer::on(address);
     assert_eq!(next()["status"], "SERVING");
     running.signal("-TERM");
     assert_eq!((running.finish().code, stderr.rest()), (Some(0), vec!["stopped by SIGTERM".to_owned()]));
 }
 
 #[test]
-fn a_server_that_restarts() {
-    let server = Changing::new();
+fn watch_reconnects_after_a_restart() {
+    let server = ChangingServer::new();
     let mut running = Probe::new([&server.server.addr(), "-watch", "-exit-codes=detailed"]).start();
     let (stdout, stderr) = running.follow();
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     let address = server.stop();
     let lost = format!("error: watching {address} failed: the server closed the connection during the response");
-    assert_eq!(untimed(&stderr.next()), lost);
-    assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+    assert_eq!(without_time(&stderr.next()), lost);
+    assert_eq!(without_time(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
     assert_eq!(stderr.next(), "hint: nothing listens there; is the server up, and on this port?");
-    let server = Changing::on(address);
-    assert_eq!(untimed(&stderr.next()), format!("connected to {address} again ({address})"));
-    // It is told again, as much may have happened.
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let server = ChangingServer::on(address);
+    assert_eq!(without_time(&stderr.next()), format!("connected to {address} again ({address})"));
+    // The status is printed after every reconnect, as it may have changed in between.
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     server.stop();
-    assert_eq!(untimed(&stderr.next()), lost);
-    assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+    assert_eq!(without_time(&stderr.next()), lost);
+    assert_eq!(without_time(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
     running.signal("-TERM");
     assert_eq!(running.finish().code, Some(2));
 }
 
 #[test]
-fn what_is_no_change_is_not_told() {
+fn repeated_statuses_are_not_printed() {
     let statuses = [1, 1, 2, 2, 2, 3, 0, 1].map(|status| if status == 0 { vec![] } else { vec![8, status] });
     let server = server::by_path(move |_| Reply::Messages(statuses.to_vec()));
     let mut running = Probe::new([&server.addr(), "-watch"]).start();
     let (stdout, _) = running.follow();
-    let told = [(); 5].map(|()| untimed(&stdout.next()).to_owned());
+    let printed = [(); 5].map(|()| without_time(&stdout.next()).to_owned());
     let unhealthy = |status| format!("service unhealthy (responded with \"{status}\")");
     let expected = [
         "status: SERVING".to_owned(),
@@ -129,13 +129,13 @@ fn what_is_no_change_is_not_told() {
         unhealthy("UNKNOWN"),
         "status: SERVING".to_owned(),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(printed, expected);
     running.signal("-TERM");
     assert_eq!((running.finish().code, stdout.rest()), (Some(0), vec![]));
 }
 
 #[test]
-fn the_request() {
+fn request_has_metadata_and_no_deadline() {
     let recorder = Recorder::plaintext();
     let flags = ["-watch", "-service=shop.Cart", "-rpc-header=x-tenant: 7", "-timeout=1s"];
     let ran = Probe::new([&[recorder.server.addr().as_str()], &flags[..]].concat()).run();
@@ -143,18 +143,18 @@ fn the_request() {
     let request = recorder.request();
     assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Watch");
     assert_eq!(request.headers()["x-tenant"], "7");
-    // A server would end the stream then.
+    // With a deadline, the server would end the stream.
     assert_eq!(request.headers().get("grpc-timeout"), None);
     assert_eq!(request.body()[..], [&[0, 0, 0, 0, 11, 10, 9][..], b"shop.Cart"].concat());
-    // A watch that the server ends is begun again.
+    // The probe restarts a watch that the server ends.
     let ended = format!("error: watching {} failed: the server ended it", recorder.server.address);
-    assert_eq!(untimed(ran.stderr.lines().next().unwrap_or_default()), ended, "{ran}");
+    assert_eq!(without_time(ran.stderr.lines().next().unwrap_or_default()), ended, "{ran}");
     assert!(ran.stderr.contains(" again ("), "{ran}");
 }
 
 #[test]
-fn before_the_first_answer_a_failure_ends_it() {
-    let unused = Unused::new();
+fn failure_before_the_first_status_ends_the_watch() {
+    let unused = UnusedPort::new();
     let free = unused.address;
     Probe::new([&format!("-addr={free}"), "-watch", "-exit-codes=detailed"]).run().expect(
         2,
@@ -170,7 +170,7 @@ fn before_the_first_answer_a_failure_ends_it() {
     });
     let line = format!("error: watching {} timed out after 1s: connected, no answer", silent.address);
     Probe::new([&silent.addr(), "-watch", "-exit-codes=detailed"]).run().expect_error(3, &line);
-    // Headers alone are no answer.
+    // Headers without a message are not an answer.
     let half = Peer::new(|peer, _| {
         peer.take_request();
         peer.send([ok_headers(), data(0, &[0, 0, 0, 0])].concat());
@@ -193,7 +193,7 @@ fn before_the_first_answer_a_failure_ends_it() {
 }
 
 #[test]
-fn a_signal_before_the_first_answer_ends_it_as_any_probe() {
+fn signal_before_the_first_status_ends_the_watch_with_an_error() {
     let silent = Peer::new(|peer, _| {
         peer.take_request();
         peer.drain();
@@ -209,7 +209,7 @@ fn a_signal_before_the_first_answer_ends_it_as_any_probe() {
 }
 
 #[test]
-fn a_server_without_watch() {
+fn unimplemented_watch_fails_with_a_hint() {
     let message = "unknown method Watch for service grpc.health.v1.Health";
     let only_check = server::by_path(move |path| match path {
         "/grpc.health.v1.Health/Check" => Reply::Message(vec![8, 1]),
@@ -218,7 +218,7 @@ fn a_server_without_watch() {
     let line = format!("error: watching {} failed: UNIMPLEMENTED: {message}", only_check.address);
     let hint = "hint: this server has the health service, but not its method Watch; Check works";
     Probe::new([&only_check.addr(), "-watch"]).run().expect(1, "", &format!("{line}\n{hint}\n"));
-    // It does not work for us.
+    // Check fails, so the hint must not mention it.
     let closed = server::by_path(move |path| match path {
         "/grpc.health.v1.Health/Check" => Reply::Status("16", "who are you?"),
         _ => Reply::Status("12", message),
@@ -232,31 +232,31 @@ fn a_server_without_watch() {
 }
 
 #[test]
-fn a_server_that_is_stuck_is_noticed() {
+fn stuck_server_is_detected_by_ping() {
     let peer = Peer::new(|peer, number| {
         if number > 0 {
             return;
         }
         peer.take_request();
         peer.send([ok_headers(), data(0, &answer(1))].concat());
-        // It asks, and pings, and gets no answer.
+        // The probe sends requests and a PING, and gets no answer.
         while peer.receive_frame().is_some_and(|(kind, ..)| kind != PING) {}
         peer.drain();
     });
     let mut running = Probe::new([&peer.addr(), "-watch"]).start();
     let (stdout, stderr) = running.follow();
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     let line = format!(
         "error: watching {} failed: the server is gone or stuck: it does not answer an HTTP/2 PING",
         peer.address
     );
-    assert_eq!(untimed(&stderr.next()), line);
+    assert_eq!(without_time(&stderr.next()), line);
     running.signal("-TERM");
     assert_eq!(running.finish().code, Some(1));
 }
 
 #[test]
-fn a_hundred_thousand_changes_take_no_memory() {
+fn memory_does_not_grow_with_the_changes() {
     const CHANGES: usize = 100_000;
     let messages: Vec<Vec<u8>> = (0..CHANGES).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
     let server = server::by_path(move |_| Reply::Messages(messages.clone()));
@@ -264,8 +264,8 @@ fn a_hundred_thousand_changes_take_no_memory() {
     let mut running = Probe::new([&server.addr(), "-watch", "-rpc-timeout=20s"]).start();
     let id = running.id();
     let resident = || -> usize {
-        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the probe runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the status has VmRSS");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     };
     let (stdout, stderr) = running.follow();
@@ -284,47 +284,47 @@ fn a_hundred_thousand_changes_take_no_memory() {
 }
 
 #[test]
-fn it_ends_when_nobody_reads_on() {
-    let server = Changing::new();
+fn broken_pipe_ends_the_watch_at_the_next_change() {
+    let server = ChangingServer::new();
     let mut running = Probe::new([&server.server.addr(), "-watch"]).start();
     running.stop_reading();
-    // The first line may have been written before.
+    // The probe may have written the first line already.
     server.set("", NotServing);
     let ran = running.finish();
     assert!(matches!(ran.code, Some(0 | 1)) && ran.stderr == "stopped: output was closed\n", "{ran}");
 }
 
 #[test]
-fn it_ends_without_a_change_when_nobody_reads_on() {
-    let server = Changing::new();
+fn broken_pipe_ends_the_watch_without_a_change() {
+    let server = ChangingServer::new();
     let ran = Probe::wrapped(
         &["sh", "-c", r#"{ "$0" "$@"; echo "exit code $?" >&2; } | head -n1"#],
         [&server.server.addr(), "-watch"],
     )
     .run();
     assert_eq!(
-        (untimed(&ran.stdout), ran.stderr.as_str()),
+        (without_time(&ran.stdout), ran.stderr.as_str()),
         ("status: SERVING\n", "stopped: output was closed\nexit code 0\n")
     );
 }
 
 #[test]
-fn it_goes_on_when_nobody_reads_what_it_says_besides() {
-    let server = Changing::new();
-    let (reader, writer) = std::io::pipe().expect("there are pipes");
+fn closed_stderr_does_not_end_the_watch() {
+    let server = ChangingServer::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe can be created");
     let mut running = Probe::new([&server.server.addr(), "-watch"]).stderr(writer).start();
     drop(reader);
     let stdout = running.follow_stdout();
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     let address = server.stop();
-    let _server = Changing::on(address);
-    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let _server = ChangingServer::on(address);
+    assert_eq!(without_time(&stdout.next()), "status: SERVING");
     running.signal("-TERM");
     assert_eq!(running.finish().code, Some(0));
 }
 
 #[test]
-fn a_server_that_says_goodbye_each_time() {
+fn goaway_leads_to_a_new_connection() {
     let peer = Peer::new(|peer, _| {
         peer.take_request();
         peer.send([ok_headers(), data(0, &answer(1)), frames::goaway(1, 0, b""), frames::rst_stream(0)].concat());
@@ -333,23 +333,23 @@ fn a_server_that_says_goodbye_each_time() {
     let mut running = Probe::new([&peer.addr(), "-watch"]).start();
     let (stdout, stderr) = running.follow();
     for _ in 0..3 {
-        assert_eq!(untimed(&stdout.next()), "status: SERVING");
+        assert_eq!(without_time(&stdout.next()), "status: SERVING");
         let line =
             format!("error: watching {} failed: the server closes the connection: GOAWAY (NO_ERROR)", peer.address);
-        assert_eq!(untimed(&stderr.next()), line);
-        assert!(untimed(&stderr.next()).starts_with("connected to "));
+        assert_eq!(without_time(&stderr.next()), line);
+        assert!(without_time(&stderr.next()).starts_with("connected to "));
     }
     running.signal("-TERM");
     running.finish();
 }
 
 #[test]
-fn gzip_with_several_members_is_one_message() {
+fn gzip_message_may_have_several_members() {
     use std::io::Write;
 
     let gzip = |bytes: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+        encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
     };
     let message = [gzip(&[8, 1]), gzip(&[8, 2])].concat();
     let message = [&[1, 0, 0, 0, u8::try_from(message.len()).expect("it is short")][..], &message].concat();
@@ -360,23 +360,23 @@ fn gzip_with_several_members_is_one_message() {
         peer.send([head, data(0, &message[..9]), data(0, &message[9..])].concat());
         peer.drain();
     });
-    // protobuf takes the last of two.
+    // With a repeated field, protobuf takes the last value.
     let ran = Probe::new([&peer.addr(), "-watch", "-gzip", "-timeout=1s"]).run();
-    assert_eq!((ran.code, untimed(ran.stdout.trim_end())), (Some(1), DOWN), "{ran}");
+    assert_eq!((ran.code, without_time(ran.stdout.trim_end())), (Some(1), DOWN), "{ran}");
 }
 
 #[test]
-fn a_reader_that_is_slow_keeps_nobody_from_ending_it() {
+fn signal_ends_the_watch_despite_a_full_pipe() {
     let messages: Vec<Vec<u8>> = (0..50_000).map(|number| vec![8, if number % 2 == 0 { 1 } else { 2 }]).collect();
     let (sender, sent) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     let server = server::by_path(move |_| {
-        let _ = sender.lock().expect("nobody panics").send(());
+        let _ = sender.lock().expect("the lock is not poisoned").send(());
         Reply::Messages(messages.clone())
     });
-    let (reader, writer) = std::io::pipe().expect("there are pipes");
+    let (reader, writer) = std::io::pipe().expect("a pipe can be created");
     let running = Probe::new([&server.addr(), "-watch"]).stdout(writer).start();
-    sent.recv().expect("the request comes");
+    sent.recv().expect("the request arrives");
     running.signal("-TERM");
     let ran = running.finish();
     assert!(matches!(ran.code, Some(0 | 1 | 3)), "{ran}");
@@ -384,7 +384,7 @@ fn a_reader_that_is_slow_keeps_nobody_from_ending_it() {
 }
 
 #[test]
-fn over_tls_and_gzip() {
+fn watch_works_over_tls_and_gzip() {
     let files = Files::new();
     let authority = Authority::new("Test CA");
     let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
@@ -393,14 +393,14 @@ fn over_tls_and_gzip() {
     for flags in [vec![tls.addr(), "-tls".into(), ca], vec![gzip.addr(), "-gzip".into()]] {
         let mut running = Probe::new(flags.iter().map(String::as_str).chain(["-watch", "-service=down"])).start();
         let (stdout, _) = running.follow();
-        assert_eq!(untimed(&stdout.next()), DOWN);
+        assert_eq!(without_time(&stdout.next()), DOWN);
         running.signal("-TERM");
         assert_eq!(running.finish().code, Some(1));
     }
 }
 
 #[test]
-fn what_breaks_the_rules_is_no_status() {
+fn malformed_watch_responses_fail() {
     let in_head = |fields: &[(&str, &[u8])]| {
         frames::headers(0, &[&[(":status", &b"200"[..]), ("content-type", b"application/grpc")], fields].concat())
     };
@@ -447,14 +447,14 @@ fn what_breaks_the_rules_is_no_status() {
 }
 
 #[test]
-fn what_does_not_go_together() {
-    let exclude = |one: &str, other: &str| format!("error: {one} and {other} cannot be used together");
+fn incompatible_flags_are_refused() {
+    let incompatible = |one: &str, other: &str| format!("error: {one} and {other} cannot be used together");
     for (flags, line) in [
-        (&["-watch", "-wait=1s"][..], exclude("-watch", "-wait")),
-        (&["-watch", "-list"], exclude("-watch", "-list")),
-        (&["-list", "-service=a"], exclude("-list", "-service")),
-        (&["-q", "-watch"], exclude("-q", "-watch")),
-        (&["-list", "-q"], exclude("-q", "-list")),
+        (&["-watch", "-wait=1s"][..], incompatible("-watch", "-wait")),
+        (&["-watch", "-list"], incompatible("-watch", "-list")),
+        (&["-list", "-service=a"], incompatible("-list", "-service")),
+        (&["-q", "-watch"], incompatible("-q", "-watch")),
+        (&["-list", "-q"], incompatible("-q", "-list")),
         (&["-watch", "-service=a", "-service=b"], "error: -watch takes one service, not 2".to_owned()),
         (&["-watch=maybe"], "error: -watch=maybe: not a boolean (true, false, t, f, 1 or 0)".to_owned()),
     ] {
@@ -463,7 +463,7 @@ fn what_does_not_go_together() {
     let line = "error: GRPC_HEALTH_PROBE_LIST and GRPC_HEALTH_PROBE_SERVICE cannot be used together";
     let probe = Probe::new(["-addr=:1"]).env("GRPC_HEALTH_PROBE_LIST", "true").env("GRPC_HEALTH_PROBE_SERVICE", "a");
     probe.run().expect_error(1, line);
-    // What is not set excludes nothing.
-    let server = Changing::new();
+    // Flags set to false conflict with no flag.
+    let server = ChangingServer::new();
     Probe::new([&server.server.addr(), "-watch=false", "-list=false", "-q=false", "-wait=1s"]).run().expect_healthy();
 }

@@ -1,22 +1,23 @@
-//! What was left out for want of privileges. As the last file by name its test comes last, where people look.
+//! Lists the tests that are left out because privileges are missing. The name of this file sorts last, so that the list comes
+//! at the end of the output.
 
 use std::fs;
 
-use crate::support::privileges::{no_other_user, no_root, say};
+use crate::support::privileges::{print_to_stderr, why_no_other_user, why_not_root};
 
-/// Names, in one line for each reason, the tests that the system did not let run.
+/// Prints one line per reason, with the tests that could not run.
 #[test]
 fn tests_that_are_left_out_are_named() {
-    for (call, reason) in [("root", no_root()), ("another_user", no_other_user())] {
+    for (call, reason) in [("root", why_not_root()), ("another_user", why_no_other_user())] {
         let tests = tests_that_call(&format!("privileges::{call}()"));
         assert!(!tests.is_empty(), "no test calls {call}");
         if let Some(reason) = reason {
-            say(&format!("left out {} tests, because {reason}: {}", tests.len(), tests.join(", ")));
+            print_to_stderr(&format!("left out {} tests, because {reason}: {}", tests.len(), tests.join(", ")));
         }
     }
 }
 
-/// The tests whose source has this call.
+/// The tests whose source contains this call.
 fn tests_that_call(call: &str) -> Vec<String> {
     let mut tests = Vec::new();
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/blackbox");

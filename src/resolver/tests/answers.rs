@@ -1,13 +1,13 @@
-//! Which messages the resolver takes for the answer, and what it reads in them.
+//! Which messages the resolver accepts as the answer, and what it reads from them.
 
 use super::{
-    Answer, at_once, both,
+    Answer, at_once, both, look_up,
     name_server::{A, Asked, record, server},
-    only_a, questions, resolved, run, summary,
+    only_a, questions, run, summary,
 };
 
 #[test]
-fn what_does_not_belong_to_the_question_is_ignored() {
+fn messages_that_do_not_match_the_question_are_ignored() {
     let forgeries: [fn(&Asked<'_>) -> Vec<u8>; 7] = [
         // Another ID.
         |asked| {
@@ -35,7 +35,7 @@ fn what_does_not_belong_to_the_question_is_ignored() {
             answer[length - 1] = 3;
             answer
         },
-        // No question at all.
+        // Without a question.
         |asked| {
             let mut answer = asked.answer(3, &[])[..12].to_vec();
             answer[5] = 0;
@@ -49,17 +49,17 @@ fn what_does_not_belong_to_the_question_is_ignored() {
     for (number, forged) in forgeries.into_iter().enumerate() {
         run(async {
             let (dns, _) = server(move |asked| vec![(0, forged(asked)), (20, asked.address())]).await;
-            assert_eq!(resolved(&[dns], "", "api", 5000).await.answer, Some(both()), "{number}");
+            assert_eq!(look_up(&[dns], "", "api", 5000).await.answer, Some(both()), "{number}");
             let (dns, _) = server(move |asked| at_once(forged(asked))).await;
-            let resolved = resolved(&[dns], "", "api", 300).await;
-            assert_eq!(resolved.answer, None, "{number}");
-            assert_eq!(summary(&resolved.exchanges), format!("{dns} answered another question"), "{number}");
+            let lookup = look_up(&[dns], "", "api", 300).await;
+            assert_eq!(lookup.answer, None, "{number}");
+            assert_eq!(summary(&lookup.exchanges), format!("{dns} answered another question"), "{number}");
         });
     }
 }
 
 #[test]
-fn upper_case_is_the_same_question() {
+fn question_matches_in_upper_case() {
     run(async {
         let (dns, _) = server(|asked| {
             let mut answer = asked.address();
@@ -67,7 +67,7 @@ fn upper_case_is_the_same_question() {
             at_once(answer)
         })
         .await;
-        assert_eq!(resolved(&[dns], "", "api", 5000).await.answer, Some(both()));
+        assert_eq!(look_up(&[dns], "", "api", 5000).await.answer, Some(both()));
     });
 }
 
@@ -89,8 +89,8 @@ fn malformed_answers_are_ignored() {
                 vec![(0, answer), (20, asked.answer(0, &[(A, &[10, 0, 0, 1])]))]
             })
             .await;
-            let resolved = resolved(&[dns], "", "api", 300).await;
-            assert_eq!(resolved.answer, Some(only_a()), "{body:02x?}");
+            let lookup = look_up(&[dns], "", "api", 300).await;
+            assert_eq!(lookup.answer, Some(only_a()), "{body:02x?}");
         });
     }
 }
@@ -109,8 +109,8 @@ fn cnames_are_followed_within_an_answer() {
             at_once(answer)
         })
         .await;
-        // The address beside the CNAME belongs to another name than the last.
-        assert_eq!(resolved(&[dns], "", "api", 5000).await.answer, Some(only_a()));
+        // The address next to the first CNAME is not that of the last name.
+        assert_eq!(look_up(&[dns], "", "api", 5000).await.answer, Some(only_a()));
         let (circle, _) = server(|asked| {
             let mut answer = asked.answer(0, &[(5, &label("b"))]);
             answer[7] = 2;
@@ -118,41 +118,41 @@ fn cnames_are_followed_within_an_answer() {
             at_once(answer)
         })
         .await;
-        let resolved = resolved(&[circle], "", "api", 300).await;
-        assert_eq!(resolved.answer, None);
-        assert_eq!(summary(&resolved.exchanges), format!("{circle} sent a malformed answer"));
+        let lookup = look_up(&[circle], "", "api", 300).await;
+        assert_eq!(lookup.answer, None);
+        assert_eq!(summary(&lookup.exchanges), format!("{circle} sent a malformed answer"));
     });
 }
 
 #[test]
-fn tcp_has_what_udp_cuts() {
+fn truncated_answer_is_retried_over_tcp() {
     run(async {
         let (dns, log) = server(|asked| {
             let cut = asked.answer_with(0x83, 0, &[(A, &[6, 6, 6, 6])]);
             at_once(if asked.over_tcp { asked.address() } else { cut })
         })
         .await;
-        let resolved = resolved(&[dns], "", "api", 5000).await;
-        assert_eq!(resolved.answer, Some(both()));
-        assert!(resolved.exchanges.iter().all(|it| it.over_tcp));
+        let lookup = look_up(&[dns], "", "api", 5000).await;
+        assert_eq!(lookup.answer, Some(both()));
+        assert!(lookup.exchanges.iter().all(|it| it.over_tcp));
         assert_eq!(questions(&log), ["api A", "api A TCP", "api AAAA", "api AAAA TCP"]);
     });
     run(async {
         let (dns, log) = server(|asked| at_once(asked.address())).await;
-        assert_eq!(resolved(&[dns], "options use-vc", "api", 5000).await.answer, Some(both()));
+        assert_eq!(look_up(&[dns], "options use-vc", "api", 5000).await.answer, Some(both()));
         assert_eq!(questions(&log), ["api A TCP", "api AAAA TCP"]);
     });
     run(async {
         let (dns, _) =
             server(|asked| if asked.over_tcp { Vec::new() } else { at_once(asked.answer_with(0x83, 0, &[])) }).await;
-        let resolved = resolved(&[dns], "", "api", 5000).await;
-        assert_eq!(resolved.answer, Some(Answer::Nothing));
-        assert_eq!(summary(&resolved.exchanges), format!("{dns} closed the connection over TCP"));
+        let lookup = look_up(&[dns], "", "api", 5000).await;
+        assert_eq!(lookup.answer, Some(Answer::Nothing));
+        assert_eq!(summary(&lookup.exchanges), format!("{dns} closed the connection over TCP"));
     });
 }
 
 #[test]
-fn an_answer_as_large_as_tcp_allows() {
+fn large_answer_arrives_over_tcp() {
     run(async {
         let (dns, _) = server(|asked| {
             if !asked.over_tcp {
@@ -169,7 +169,7 @@ fn an_answer_as_large_as_tcp_allows() {
             at_once(answer)
         })
         .await;
-        let resolved = resolved(&[dns], "", "api", 5000).await;
-        assert!(matches!(resolved.answer, Some(Answer::Addresses(ref it)) if it.len() == 4000));
+        let lookup = look_up(&[dns], "", "api", 5000).await;
+        assert!(matches!(lookup.answer, Some(Answer::Addresses(ref it)) if it.len() == 4000));
     });
 }

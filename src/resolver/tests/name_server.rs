@@ -1,4 +1,4 @@
-//! A scripted name server on a port of its own, over UDP and TCP.
+//! A scripted name server on a free port, over UDP and TCP.
 
 use std::{
     net::{Ipv6Addr, SocketAddr},
@@ -15,7 +15,7 @@ use tokio::{
 pub(super) const A: u16 = 1;
 pub(super) const AAAA: u16 = 28;
 
-/// A query that a name server got: its bytes, and what they ask.
+/// A query that a name server received: its bytes and its question.
 pub(super) struct Asked<'q> {
     pub(super) packet: &'q [u8],
     pub(super) name: String,
@@ -32,7 +32,7 @@ impl Asked<'_> {
     pub(super) fn answer_with(&self, flags: u8, code: u8, records: &[(u16, &[u8])]) -> Vec<u8> {
         let mut answer = self.packet.to_vec();
         answer[2..4].copy_from_slice(&[flags, 0x80 | code]);
-        answer[7] = u8::try_from(records.len()).expect("a few");
+        answer[7] = u8::try_from(records.len()).expect("there are few records");
         for (rtype, data) in records {
             answer.extend([0xc0, 12]);
             answer.extend(record(*rtype, data));
@@ -51,24 +51,24 @@ impl Asked<'_> {
 
 pub(super) const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
-/// A record after its name.
+/// A record without its name.
 pub(super) fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len()).expect("it fits").to_be_bytes();
     [&rtype.to_be_bytes()[..], &[0, 1, 0, 0, 0, 60], &length, data].concat()
 }
 
-/// What a name server does: the delay and the bytes of each of its messages.
+/// How a name server answers: the delay in milliseconds and the bytes of each message.
 type Script = dyn Fn(&Asked<'_>) -> Vec<(u64, Vec<u8>)> + Send + Sync;
 
-/// Starts a name server, and returns its address and the questions that it gets.
+/// Starts a name server, and returns its address and the log of its questions.
 pub(super) async fn server(
     script: impl Fn(&Asked<'_>) -> Vec<(u64, Vec<u8>)> + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let script: Arc<Script> = Arc::new(script);
     let log = Arc::new(Mutex::new(Vec::new()));
-    // UDP and TCP on one port; another test may have taken it for UDP.
+    // UDP and TCP use the same port. Another test may have taken it for UDP.
     let (listener, socket) = loop {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         if let Ok(socket) = UdpSocket::bind(listener.local_addr().expect("it is bound")).await {
             break (listener, Arc::new(socket));
         }
@@ -77,7 +77,7 @@ pub(super) async fn server(
     let run = move |script: &Arc<Script>, log: &Mutex<Vec<String>>, packet: &[u8], over_tcp| {
         let asked = parse(packet, over_tcp);
         let rtype = if asked.rtype == A { "A" } else { "AAAA" };
-        log.lock().expect("nobody panics with it").push(format!(
+        log.lock().expect("the lock is not poisoned").push(format!(
             "{} {rtype}{}",
             asked.name,
             if over_tcp { " TCP" } else { "" }
@@ -89,9 +89,9 @@ pub(super) async fn server(
         while let Ok((mut stream, _)) = listener.accept().await {
             let (script, log) = (Arc::clone(&tcp_script), Arc::clone(&tcp_log));
             tokio::spawn(async move {
-                let length = stream.read_u16().await.expect("a length comes");
+                let length = stream.read_u16().await.expect("the length arrives");
                 let mut packet = vec![0; length.into()];
-                stream.read_exact(&mut packet).await.expect("a query comes");
+                stream.read_exact(&mut packet).await.expect("the query arrives");
                 for (delay, answer) in run(&script, &log, &packet, true) {
                     sleep(Duration::from_millis(delay)).await;
                     let length = u16::try_from(answer.len()).expect("it fits").to_be_bytes();

@@ -1,4 +1,4 @@
-//! HTTP/2 frames laid by hand (RFC 9113, section 4.1), right or wrong as a test wants them.
+//! HTTP/2 frames (RFC 9113, section 4.1), built byte by byte so that tests can send invalid ones.
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -20,7 +20,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// SETTINGS with pairs of identifier and value.
+/// SETTINGS with these pairs of identifier and value.
 pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
     let payload: Vec<u8> =
         pairs.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
@@ -57,7 +57,7 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.push(u8::try_from(rest).expect("below 128"));
 }
 
-/// HEADERS on stream 1, in CONTINUATION frames where they are long.
+/// HEADERS on stream 1, continued in CONTINUATION frames if they are long.
 pub fn headers(flags: u8, fields: &[(&str, &[u8])]) -> Vec<u8> {
     let block = block(fields);
     let mut chunks = block.chunks(16_384);
@@ -88,9 +88,9 @@ pub fn message(payload: &[u8]) -> Vec<u8> {
     [&[0], &length[..], payload].concat()
 }
 
-/// A `HealthCheckResponse` with this status, as protobuf has it, length-prefixed.
+/// A length-prefixed `HealthCheckResponse` with this status.
 pub fn answer(status: u8) -> Vec<u8> {
-    // protobuf leaves out a zero.
+    // protobuf omits a zero.
     if status == 0 { message(&[]) } else { message(&[8, status]) }
 }
 

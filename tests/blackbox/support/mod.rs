@@ -1,15 +1,15 @@
-//! What the tests share: the probe as a process, a PKI in memory, healthy and misbehaving servers.
+//! Shared by the tests: the probe as a process, a PKI in memory, name servers, healthy and misbehaving servers.
 
 #[path = "../../../examples/server/connection.rs"]
 mod connection;
+pub mod dns;
 pub mod frames;
 #[path = "../../../examples/server/list.rs"]
 mod list;
-pub mod names;
 pub mod peer;
 pub mod pki;
 pub mod privileges;
 pub mod probe;
 pub mod server;
-pub mod unused;
+pub mod unused_port;
 pub mod workload;

@@ -1,4 +1,4 @@
-//! Servers that misbehave, by script: what each connection is sent, byte by byte.
+//! Scripted servers that send exact bytes, so that they can misbehave.
 
 use std::{
     io::{self, Read, Write},
@@ -13,13 +13,13 @@ use std::{
 
 use super::frames::{self, PREFACE};
 
-/// Longer than any deadline in the tests; a script that still waits then has lost its probe.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any deadline in the tests. A script that waits longer has no probe any more.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// How long a connection to a listener of our own may take.
+/// How long `drop` may take to connect to its own listener.
 const WAKE_UP: Duration = Duration::from_millis(500);
 
-/// A listener that runs a script for each connection. It fails the test that never reached it.
+/// A listener that runs a script for each connection. It fails the test if nobody connects.
 pub struct Peer {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -27,12 +27,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Runs `script` for each connection, each in a thread; the number tells which one it is, from 0.
+    /// Runs `script` for each connection, on its own thread, with the number of the connection from 0.
     pub fn new(script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"), script)
     }
 
-    /// The same on a listener that is there already.
+    /// The same on an existing listener.
     pub fn on(listener: TcpListener, script: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicUsize::new(0));
@@ -63,7 +63,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // The listener goes, as all tests share the number of files that a process may open. A connection wakes it up.
+        // Closes the listener, as all tests share the limit on open files. A connection wakes up its thread.
         self.is_over.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect_timeout(&self.address, WAKE_UP);
         if !thread::panicking() {
@@ -72,16 +72,16 @@ impl Drop for Peer {
     }
 }
 
-/// One accepted connection. Writes that fail are the probe's right: it may have left already.
+/// One accepted connection. Writes may fail, as the probe may have closed it already.
 pub struct Connection {
     stream: TcpStream,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out above zero");
-        stream.set_nodelay(true).expect("TCP takes it");
+        stream.set_read_timeout(Some(MAX_WAIT)).expect("the timeout is not zero");
+        stream.set_write_timeout(Some(MAX_WAIT)).expect("the timeout is not zero");
+        stream.set_nodelay(true).expect("TCP has this option");
         Self { stream }
     }
 
@@ -89,7 +89,7 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Reads exactly so many bytes, or less where the probe leaves.
+    /// Reads this many bytes, or fewer if the probe closes.
     pub fn receive(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         let mut filled = 0;
@@ -103,8 +103,7 @@ impl Connection {
         bytes
     }
 
-    /// Reads what there is. A read with a time-out may be interrupted when the machine is suspended or traced, which
-    /// is not the probe's doing.
+    /// Reads what is available. Suspending or tracing the machine can interrupt a read with a timeout, so this retries.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(bytes) {
@@ -124,18 +123,18 @@ impl Connection {
     }
 
     /// Reads the preface.
-    pub fn greet(&mut self) {
+    pub fn read_preface(&mut self) {
         self.receive(PREFACE.len());
     }
 
-    /// Reads the preface, sends SETTINGS, and reads until the request has come whole.
+    /// Reads the preface, sends SETTINGS, and reads the whole request.
     pub fn take_request(&mut self) {
-        self.greet();
+        self.read_preface();
         self.send(frames::settings(&[]));
         self.await_request();
     }
 
-    /// Reads until the request has ended.
+    /// Reads until the request ends.
     pub fn await_request(&mut self) {
         while let Some((kind, flags, _)) = self.receive_frame() {
             if matches!(kind, frames::DATA | frames::HEADERS) && flags & frames::END_STREAM != 0 {
@@ -159,8 +158,8 @@ impl Connection {
 
     /// Resets the connection, now.
     pub fn reset(&mut self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP takes it");
-        // The descriptor that is left goes with the script.
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP has this option");
+        // The connection closes when the script ends.
     }
 
     /// Closes our side.
@@ -168,8 +167,8 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The bare stream, for TLS over it.
+    /// The TCP stream, for TLS over it.
     pub fn stream(&self) -> TcpStream {
-        self.stream.try_clone().expect("a descriptor is left")
+        self.stream.try_clone().expect("the limit on open files is not reached")
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates and keys, made anew for each test.
+//! Certificates and keys, generated for each test.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 
-/// A directory for what a test writes.
+/// A temporary directory of a test.
 pub struct Files(TempDir);
 
 impl Files {
     pub fn new() -> Self {
-        Self(TempDir::new().expect("there is room for temporary files"))
+        Self(TempDir::new().expect("a temporary directory can be created"))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -26,7 +26,7 @@ impl Files {
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
-        fs::write(&path, content).expect("the directory is ours");
+        fs::write(&path, content).expect("the directory is writable");
         text(&path)
     }
 }
@@ -42,7 +42,7 @@ pub struct Authority {
     chain: Vec<CertificateDer<'static>>,
 }
 
-/// A certificate with its key, and those between it and its authority.
+/// A certificate with its key and its intermediate certificates.
 pub struct Leaf {
     /// The certificate, then its chain.
     pub pem: String,
@@ -70,9 +70,9 @@ impl Authority {
         Self::with(common_name, |_| ())
     }
 
-    /// An authority with anything changed that a test wants changed.
+    /// An authority whose parameters `change` may modify.
     pub fn with(common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let key = KeyPair::generate().expect("keys can be made");
+        let key = KeyPair::generate().expect("keys can be generated");
         let mut params = authority_params(common_name);
         change(&mut params);
         let certificate = params.self_signed(&key).expect("the parameters are valid");
@@ -84,7 +84,7 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// An authority whose time was over on 2021-02-03.
+    /// An authority that expired on 2021-02-03.
     pub fn expired(common_name: &str) -> Self {
         Self::with(common_name, |params| {
             params.not_before = date_time_ymd(2020, 1, 1);
@@ -92,18 +92,18 @@ impl Authority {
         })
     }
 
-    /// An authority below this one; its leaves bring its certificate along.
+    /// An intermediate authority. Its leaves include its certificate in their chains.
     pub fn intermediate(&self, common_name: &str) -> Self {
         self.below(authority_params(common_name))
     }
 
-    /// Who issues certificates without being an authority.
+    /// An issuer whose certificate is not that of a CA.
     pub fn impostor(&self, common_name: &str) -> Self {
         self.below(params(common_name))
     }
 
     fn below(&self, params: CertificateParams) -> Self {
-        let key = KeyPair::generate().expect("keys can be made");
+        let key = KeyPair::generate().expect("keys can be generated");
         let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
         let chain = [vec![certificate.der().clone()], self.chain.clone()].concat();
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key), chain }
@@ -121,7 +121,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for a client that has its key already, in PKCS#8.
+    /// A certificate for a client with this key, in PKCS#8.
     pub fn client_for(&self, key: &[u8]) -> Leaf {
         let key = KeyPair::try_from(key).expect("ring takes the key");
         let mut params = params("client");
@@ -130,7 +130,7 @@ impl Authority {
         Leaf::new([vec![certificate.der().clone()], self.chain.clone()].concat(), &key)
     }
 
-    /// A certificate with anything changed that a test wants changed.
+    /// A certificate whose parameters `change` may modify.
     pub fn issue(
         &self,
         names: &[&str],
@@ -142,7 +142,7 @@ impl Authority {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("client"));
         change(&mut params);
-        let key = KeyPair::generate_for(algorithm).expect("keys can be made");
+        let key = KeyPair::generate_for(algorithm).expect("keys can be generated");
         let certificate = params.signed_by(&key, &self.issuer).expect("the parameters are valid");
         Leaf::new([vec![certificate.der().clone()], self.chain.clone()].concat(), &key)
     }
@@ -162,13 +162,13 @@ impl Leaf {
         if is_ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
-        let key = KeyPair::generate().expect("keys can be made");
+        let key = KeyPair::generate().expect("keys can be generated");
         let certificate = params.self_signed(&key).expect("the parameters are valid");
         Self::new(vec![certificate.der().clone()], &key)
     }
 }
 
-/// Any DER as PEM.
+/// Encodes DER as PEM.
 pub fn pem(label: &str, der: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

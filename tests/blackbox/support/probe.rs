@@ -1,4 +1,4 @@
-//! The probe as a process, in an environment of its own.
+//! Runs the probe as a process, with an empty environment.
 
 use std::{
     env,
@@ -15,11 +15,11 @@ use std::{
 
 use serde_json::Value;
 
-/// Far above every deadline in the tests: what takes longer hangs.
-const HANGS: Duration = Duration::from_secs(30);
+/// Far above every deadline in the tests. A probe that runs longer hangs.
+const HANG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a command line is shown where a test fails.
-const SHOWN: usize = 1000;
+/// How many characters of a command line a failed test shows.
+const MAX_SHOWN: usize = 1000;
 
 /// Names another binary to test, such as the release.
 pub const PROBE_BINARY: &str = "PROBE_BINARY";
@@ -31,13 +31,13 @@ pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os(PROBE_
     None => env!("CARGO_BIN_EXE_grpc_health_probe").into(),
 });
 
-/// A command line that is being written.
+/// A command line that runs the probe.
 pub struct Probe {
     command: Command,
 }
 
 impl Probe {
-    /// The probe with `arguments`, and no environment.
+    /// The probe with `arguments` and an empty environment.
     pub fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new(&*BINARY);
         command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -53,18 +53,18 @@ impl Probe {
         Self { command }
     }
 
-    /// The probe as `user`, who is `privileges::another_user()`. The user gets a copy in `directory`, as the original may
-    /// lie where only its owner can go.
+    /// The probe as `user`, which is `privileges::another_user()`. It runs a copy in `directory`, as the user may have no
+    /// access to the original.
     pub fn unprivileged<A: AsRef<OsStr>>(
         user: &[&str],
         directory: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
         let copy = directory.join("probe");
-        // By another process: a file that ours has open for writing, or a fork of ours, cannot be run.
+        // Another process copies: Linux cannot run a file while this process, or a fork of it, has it open for writing.
         let copied = Command::new("cp").arg(&*BINARY).arg(&copy).status();
-        assert!(copied.expect("cp is there").success());
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+        assert!(copied.expect("cp is installed").success());
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("the directory is writable");
         let mut command = Command::new(user[0]);
         command.args(&user[1..]).arg(copy).args(arguments).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -82,32 +82,32 @@ impl Probe {
         self
     }
 
-    /// Standard output to somewhere else; the run then shows none.
+    /// Redirects standard output. The result then has none.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.command.stdout(to);
         self
     }
 
-    /// Standard error to somewhere else; the run then shows none.
+    /// Redirects standard error. The result then has none.
     pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
         self.command.stderr(to);
         self
     }
 
     pub fn start(mut self) -> Running {
-        // Some tests give long arguments, which nobody wants to see in full.
-        let shown: String = format!("{:?}", self.command).chars().take(SHOWN).collect();
+        // Some tests give long arguments.
+        let shown: String = format!("{:?}", self.command).chars().take(MAX_SHOWN).collect();
         let child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         Running { shown, child }
     }
 
-    /// Runs the probe to its end.
-    pub fn run(self) -> Ran {
+    /// Runs the probe until it ends.
+    pub fn run(self) -> RunResult {
         self.start().finish()
     }
 }
 
-/// A probe that runs.
+/// A running probe.
 pub struct Running {
     shown: String,
     child: Child,
@@ -120,42 +120,45 @@ impl Running {
 
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill is there").success());
+        assert!(status.expect("kill is installed").success());
     }
 
-    /// What it prints on standard output and on standard error, line by line, as it comes. `finish` has none of it then.
+    /// The lines of standard output and of standard error as they arrive. `finish` then returns none of them.
     pub fn follow(&mut self) -> (Lines, Lines) {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        (Lines::of(stdout.expect("nobody has taken it")), Lines::of(stderr.expect("nobody has taken it")))
+        (
+            Lines::of(stdout.expect("the output is followed once")),
+            Lines::of(stderr.expect("the output is followed once")),
+        )
     }
 
-    /// What it prints on standard output, line by line, as it comes. `finish` has none of it then.
+    /// The lines of standard output as they arrive. `finish` then returns none of them.
     pub fn follow_stdout(&mut self) -> Lines {
-        Lines::of(self.child.stdout.take().expect("nobody has taken it"))
+        Lines::of(self.child.stdout.take().expect("the output is followed once"))
     }
 
-    /// Closes our end of its standard output.
+    /// Closes the reading end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
     }
 
-    /// Waits for its end, and fails if it hangs.
-    pub fn finish(mut self) -> Ran {
+    /// Waits until it ends, and kills it if it hangs.
+    pub fn finish(mut self) -> RunResult {
         let (sender, receiver) = mpsc::channel();
         let stdout = read_all(self.child.stdout.take());
         let stderr = read_all(self.child.stderr.take());
         let id = self.child.id().to_string();
         thread::spawn(move || {
-            if receiver.recv_timeout(HANGS) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if receiver.recv_timeout(HANG_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let _ = Command::new("kill").args(["-KILL", &id]).status();
             }
         });
-        let status = self.child.wait().expect("the child is ours");
+        let status = self.child.wait().expect("the probe is a child process");
         let _ = sender.send(());
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
-        Ran {
+        RunResult {
             command: self.shown,
-            // A signal, that of the time limit included, is no exit code.
+            // None after a signal, such as the one of the time limit.
             code: status.code(),
             stdout: text(stdout.join().expect("the reader ends")),
             stderr: text(stderr.join().expect("the reader ends")),
@@ -163,7 +166,7 @@ impl Running {
     }
 }
 
-/// Reads a stream on a thread; one that goes elsewhere has nothing.
+/// Reads a stream on a thread. A redirected stream is empty.
 fn read_all(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -174,7 +177,7 @@ fn read_all(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Ve
     })
 }
 
-/// Lines, as they come.
+/// Lines as they arrive.
 pub struct Lines(mpsc::Receiver<String>);
 
 impl Lines {
@@ -193,26 +196,26 @@ impl Lines {
     /// The next line.
     #[track_caller]
     pub fn next(&self) -> String {
-        self.0.recv_timeout(HANGS).unwrap_or_else(|_| panic!("no line comes"))
+        self.0.recv_timeout(HANG_TIMEOUT).unwrap_or_else(|_| panic!("no line arrives"))
     }
 
-    /// What comes until the end.
+    /// The remaining lines, until the stream ends.
     pub fn rest(&self) -> Vec<String> {
         self.0.iter().collect()
     }
 }
 
-/// What a run came to.
+/// The exit code and the output of a run.
 #[derive(Debug, Clone)]
-pub struct Ran {
+pub struct RunResult {
     command: String,
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
-    /// Compares everything at once, to the letter.
+impl RunResult {
+    /// Compares exit code and output exactly.
     #[track_caller]
     pub fn expect(&self, code: i32, stdout: &str, stderr: &str) -> &Self {
         let got = (self.code, self.stdout.as_str(), self.stderr.as_str());
@@ -225,7 +228,7 @@ impl Ran {
         self.expect(0, "status: SERVING\n", "")
     }
 
-    /// Expects the failure with this exit code and this first line, without its hint.
+    /// Expects a failure with this exit code and this first line. It ignores the hint.
     #[track_caller]
     pub fn expect_error(&self, code: i32, first_line: &str) -> &Self {
         let got = (self.code, self.stdout.as_str(), self.stderr.lines().next().unwrap_or_default());
@@ -233,7 +236,7 @@ impl Ran {
         self
     }
 
-    /// The one line of JSON.
+    /// The only line of output, as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         let lines: Vec<&str> = self.stdout.lines().collect();
@@ -243,7 +246,7 @@ impl Ran {
         }
     }
 
-    /// Expects a failure told in JSON, of this kind and phase.
+    /// Expects a failure in JSON with this kind and phase.
     #[track_caller]
     pub fn expect_kind(&self, code: i32, phase: &str, kind: &str) -> &Self {
         let line = self.json();
@@ -254,7 +257,7 @@ impl Ran {
     }
 }
 
-impl fmt::Display for Ran {
+impl fmt::Display for RunResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n$ {}", self.command)?;
         writeln!(f, "exit code: {:?}\n--- stdout\n{}--- stderr\n{}---", self.code, self.stdout, self.stderr)

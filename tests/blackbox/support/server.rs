@@ -1,4 +1,4 @@
-//! Real servers: tonic-health's as users run it, and a bare HTTP/2 one that shows what it was asked.
+//! Real servers: tonic-health as users run it, and a plain HTTP/2 server that records requests.
 
 use std::{
     future::{Future, poll_fn},
@@ -35,10 +35,10 @@ use super::{
     connection, frames,
     list::{Statuses, WithList},
     pki::{Authority, Leaf},
-    unused::Unused,
+    unused_port::UnusedPort,
 };
 
-/// A server on a thread of its own, until it is dropped.
+/// A server on its own thread. Dropping it stops the server.
 pub struct Server {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -49,7 +49,7 @@ impl Server {
         format!("-addr={}", self.address)
     }
 
-    /// The port, to be reached by other names.
+    /// The port, to combine with other host names.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -63,25 +63,25 @@ impl Drop for Server {
     }
 }
 
-/// Runs `serve` on a thread until the sender is used or dropped; `serve` says where it listens.
+/// Runs `serve` on a thread until the sender is used or dropped. `serve` sends the address that it listens on.
 fn run<F: Future<Output = ()>>(
     serve: impl FnOnce(mpsc::Sender<SocketAddr>, oneshot::Receiver<()>) -> F + Send + 'static,
 ) -> Server {
     let (ready, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     thread::spawn(move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be created");
         runtime.block_on(serve(ready, stopped));
     });
     Server { address: is_ready.recv().expect("the server starts"), stop: Some(stop) }
 }
 
-/// Listens on a free port. One of IPv6 has the same port of IPv4 with it, which refuses connections: there another test's
-/// server would answer for `localhost`.
-async fn listen(bind: &str) -> (TcpListener, Option<Unused>) {
+/// Listens on a free port. For IPv6 it also blocks the same IPv4 port: otherwise another test's server could listen there
+/// and answer for `localhost`.
+async fn listen(bind: &str) -> (TcpListener, Option<UnusedPort>) {
     let (bind, unused) = match bind {
         "[::1]:0" => {
-            let unused = Unused::new();
+            let unused = UnusedPort::new();
             (format!("[::1]:{}", unused.address.port()), Some(unused))
         }
         bind => (bind.to_owned(), None),
@@ -89,7 +89,7 @@ async fn listen(bind: &str) -> (TcpListener, Option<Unused>) {
     (TcpListener::bind(bind).await.expect("loopback has a free port"), unused)
 }
 
-/// The services of every health server here: the whole and `up` serve, `down` does not, `lost` is UNKNOWN.
+/// Sets the statuses of every health server here: SERVING for the server and `up`, `NOT_SERVING` for `down`, UNKNOWN for `lost`.
 async fn set_statuses(reporter: &HealthReporter) {
     reporter.set_service_status("up", ServingStatus::Serving).await;
     reporter.set_service_status("down", ServingStatus::NotServing).await;
@@ -104,7 +104,7 @@ fn serve_health(tls: Option<TlsAcceptor>, bind: &'static str, encoding: Option<C
         }
         set_statuses(&reporter).await;
         let (listener, _unused) = listen(bind).await;
-        ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+        ready.send(listener.local_addr().expect("it is bound")).expect("the test is waiting");
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(connection::serve(stream, tls.clone(), service.clone()));
@@ -117,20 +117,20 @@ fn serve_health(tls: Option<TlsAcceptor>, bind: &'static str, encoding: Option<C
     })
 }
 
-/// A server like `examples/health_server.rs`, with `List`; its statuses change as the test wants.
-pub struct Changing {
+/// A server like `examples/health_server.rs`, with `List`. Tests can change its statuses.
+pub struct ChangingServer {
     pub server: Server,
     statuses: Statuses,
     reporter: HealthReporter,
 }
 
-impl Changing {
+impl ChangingServer {
     /// On a free port.
     pub fn new() -> Self {
         Self::on("127.0.0.1:0".parse().expect("an address"))
     }
 
-    /// On this address, where a server may have been before.
+    /// On this address, which a previous server may have used.
     pub fn on(address: SocketAddr) -> Self {
         let (statuses, reporter) = (Statuses::default(), HealthReporter::new());
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
@@ -140,13 +140,13 @@ impl Changing {
         };
         let server = run(move |ready, stopped| async move {
             let listener = TcpListener::bind(address).await.expect("the address is free");
-            ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+            ready.send(listener.local_addr().expect("it is bound")).expect("the test is waiting");
             let accept = async {
                 while let Ok((stream, _)) = listener.accept().await {
                     tokio::spawn(connection::serve(stream, None, service.clone()));
                 }
             };
-            // Not a graceful end: that would wait for those who watch.
+            // Not a graceful shutdown, which would wait for watches to end.
             tokio::select! {
                 () = accept => {}
                 _ = stopped => {}
@@ -159,11 +159,11 @@ impl Changing {
 
     pub fn set(&self, service: &str, status: ServingStatus) {
         self.statuses.set(service, status);
-        let runtime = runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+        let runtime = runtime::Builder::new_current_thread().build().expect("a runtime can be created");
         runtime.block_on(self.reporter.set_service_status(service, status));
     }
 
-    /// Stops the server, and waits until nobody listens.
+    /// Stops the server and waits until the port is closed.
     pub fn stop(self) -> SocketAddr {
         let address = self.server.address;
         drop(self);
@@ -174,22 +174,22 @@ impl Changing {
     }
 }
 
-/// What a server answers to a request.
+/// How a server answers a request.
 pub enum Reply {
     /// One message.
     Message(Vec<u8>),
-    /// Message after message, without an end.
+    /// Messages on a stream that stays open.
     Messages(Vec<Vec<u8>>),
-    /// A status that is not OK, and its text.
+    /// A status other than OK, with its message.
     Status(&'static str, &'static str),
 }
 
-/// A bare HTTP/2 server that answers by the path of the request.
+/// A plain HTTP/2 server whose answer depends on the path of the request.
 pub fn by_path(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
     let reply = Arc::new(reply);
     run(move |ready, stopped| async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+        ready.send(listener.local_addr().expect("it is bound")).expect("the test is waiting");
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
                 let reply = Arc::clone(&reply);
@@ -221,7 +221,7 @@ async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
             for message in messages {
                 stream.send_data(Bytes::from(frames::message(&message)), false).ok()?;
             }
-            // Until the client leaves.
+            // Until the client closes the stream.
             return poll_fn(|cx| stream.poll_reset(cx)).await.ok().map(drop);
         }
         Reply::Status(code, text) => (code, text),
@@ -269,8 +269,8 @@ pub fn unix(path: &Path) -> Server {
     run(move |ready, stopped| async move {
         let (reporter, service) = tonic_health::server::health_reporter();
         set_statuses(&reporter).await;
-        let listener = tokio::net::UnixListener::bind(path).expect("the directory is ours");
-        ready.send(SocketAddr::from(([0; 4], 0))).expect("the test waits");
+        let listener = tokio::net::UnixListener::bind(path).expect("the directory is writable");
+        ready.send(SocketAddr::from(([0; 4], 0))).expect("the test is waiting");
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(connection::serve(stream, None, service.clone()));
@@ -283,7 +283,7 @@ pub fn unix(path: &Path) -> Server {
     })
 }
 
-/// How a TLS server is set up that is not as it should be.
+/// The configuration of a TLS server, for servers other than the usual ones.
 pub struct TlsSetup<'a> {
     pub leaf: &'a Leaf,
     pub versions: &'static [&'static rustls::SupportedProtocolVersion],
@@ -297,7 +297,7 @@ impl TlsSetup<'_> {
         self.config_with(verifier)
     }
 
-    /// The same, and clients may bring a certificate of this authority, or none.
+    /// The same, with optional client certificates of this authority.
     pub fn config_with_optional_clients(&self, authority: &Authority) -> Arc<ServerConfig> {
         let verifier = client_verifier(authority).allow_unauthenticated().build().expect("there is a root");
         self.config_with(Some(verifier))
@@ -313,7 +313,7 @@ impl TlsSetup<'_> {
         };
         let mut config = builder
             .with_single_cert(self.leaf.chain.clone(), self.leaf.key.clone_key())
-            .expect("certificate and key fit");
+            .expect("certificate and key match");
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
@@ -325,7 +325,7 @@ fn client_verifier(authority: &Authority) -> ClientCertVerifierBuilder {
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
 }
 
-/// An HTTP/2 server that answers SERVING and hands each request over as it came.
+/// An HTTP/2 server that answers SERVING and records each request.
 pub struct Recorder {
     pub server: Server,
     requests: mpsc::Receiver<Request<Vec<u8>>>,
@@ -348,7 +348,7 @@ impl Recorder {
         let (sender, requests) = mpsc::channel();
         let server = run(move |ready, stopped| async move {
             let (listener, _unused) = listen(bind).await;
-            ready.send(listener.local_addr().expect("it is bound")).expect("the test waits");
+            ready.send(listener.local_addr().expect("it is bound")).expect("the test is waiting");
             let accept = async {
                 while let Ok((stream, _)) = listener.accept().await {
                     let sender = sender.clone();
@@ -370,14 +370,14 @@ impl Recorder {
         Self { server, requests }
     }
 
-    /// On a unix socket, in the file system or not.
+    /// On a unix socket, in the file system or abstract.
     #[cfg(unix)]
     pub fn unix(listener: std::os::unix::net::UnixListener) -> Self {
         let (sender, requests) = mpsc::channel();
         let server = run(move |ready, stopped| async move {
-            listener.set_nonblocking(true).expect("a socket can be told so");
+            listener.set_nonblocking(true).expect("a socket can be non-blocking");
             let listener = tokio::net::UnixListener::from_std(listener).expect("the listener is open");
-            ready.send(SocketAddr::from(([0; 4], 0))).expect("the test waits");
+            ready.send(SocketAddr::from(([0; 4], 0))).expect("the test is waiting");
             let accept = async {
                 while let Ok((stream, _)) = listener.accept().await {
                     drop(tokio::spawn(record(stream, sender.clone())));
@@ -391,9 +391,9 @@ impl Recorder {
         Self { server, requests }
     }
 
-    /// The request that has come.
+    /// The next recorded request.
     pub fn request(&self) -> Request<Vec<u8>> {
-        self.requests.try_recv().expect("a request has come whole")
+        self.requests.try_recv().expect("a whole request has arrived")
     }
 }
 

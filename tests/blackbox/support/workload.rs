@@ -1,4 +1,4 @@
-//! A SPIFFE Workload API, and SVIDs for it to give.
+//! A SPIFFE Workload API and the SVIDs that it provides.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use super::{
     pki::{Authority, Leaf},
 };
 
-/// What the Workload API answers, as workload.proto has it.
+/// The response of the Workload API (workload.proto).
 #[derive(Clone, PartialEq, Message)]
 pub struct X509SvidResponse {
     #[prost(message, repeated, tag = "1")]
@@ -58,7 +58,7 @@ impl TrustDomain {
         format!("spiffe://{}{path}", self.name)
     }
 
-    /// An X.509-SVID, with anything changed that a test wants changed.
+    /// An X.509-SVID whose parameters `change` may modify.
     pub fn svid(&self, path: &str, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let id = self.id(path);
         self.authority.issue(&[], &PKCS_ECDSA_P256_SHA256, |params| {
@@ -73,12 +73,12 @@ impl TrustDomain {
         CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).expect("it is PEM").to_vec()
     }
 
-    /// An SVID as the Workload API gives it.
+    /// An SVID as the Workload API provides it.
     pub fn entry(&self, path: &str) -> X509Svid {
-        self.entry_of(path, &self.svid(path, |_| ()))
+        self.entry_with(path, &self.svid(path, |_| ()))
     }
 
-    pub fn entry_of(&self, path: &str, leaf: &Leaf) -> X509Svid {
+    pub fn entry_with(&self, path: &str, leaf: &Leaf) -> X509Svid {
         X509Svid {
             spiffe_id: self.id(path),
             chain: leaf.chain.iter().flat_map(|certificate| certificate.to_vec()).collect(),
@@ -89,26 +89,26 @@ impl TrustDomain {
     }
 }
 
-/// What an agent does with a request.
+/// How an agent answers a request.
 #[derive(Clone)]
 pub enum Reply {
     Svids(X509SvidResponse),
-    /// Bytes that are no such message.
+    /// Bytes that are not a valid response.
     Bytes(Vec<u8>),
-    /// A status that is not OK, and its text.
+    /// A status other than OK, with its message.
     Status(&'static str, &'static str),
-    /// Takes the request and stays silent.
+    /// Reads the request and stays silent.
     Nothing,
 }
 
 impl Reply {
-    /// With these identities.
+    /// A response with these SVIDs.
     pub fn with(svids: Vec<X509Svid>) -> Self {
         Self::Svids(X509SvidResponse { svids, federated_bundles: BTreeMap::new() })
     }
 }
 
-/// An agent on a unix socket, as long as it is kept.
+/// An agent on a unix socket. Dropping it stops the agent.
 pub struct Agent {
     path: PathBuf,
     replies: Arc<Mutex<Vec<Reply>>>,
@@ -117,12 +117,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Answers so.
+    /// Answers every request with this reply.
     pub fn new(path: &Path, reply: Reply) -> Self {
         Self::rotating(path, vec![reply])
     }
 
-    /// Answers each request with the next of these, and with the last from then on.
+    /// Answers each request with the next of these replies, and then always with the last one.
     pub fn rotating(path: &Path, replies: Vec<Reply>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let agent = Self {
@@ -132,10 +132,11 @@ impl Agent {
             _stop: stop,
         };
         let (replies, requests) = (Arc::clone(&agent.replies), Arc::clone(&agent.requests));
-        let listener = std::os::unix::net::UnixListener::bind(path).expect("the directory is ours");
-        listener.set_nonblocking(true).expect("a socket can be told so");
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("the directory is writable");
+        listener.set_nonblocking(true).expect("a socket can be non-blocking");
         thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be created");
             runtime.block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener).expect("the listener is open");
                 let serve = async {
@@ -144,8 +145,8 @@ impl Agent {
                         tokio::spawn(async move {
                             let Ok(mut connection) = h2::server::handshake(stream).await else { return };
                             while let Some(Ok((request, respond))) = connection.accept().await {
-                                requests.lock().expect("nobody panics").push(request.map(|_| ()));
-                                let mut replies = replies.lock().expect("nobody panics");
+                                requests.lock().expect("the lock is not poisoned").push(request.map(|_| ()));
+                                let mut replies = replies.lock().expect("the lock is not poisoned");
                                 let reply = if replies.len() > 1 { replies.remove(0) } else { replies[0].clone() };
                                 drop(replies);
                                 tokio::spawn(async move { answer(respond, reply).await });
@@ -167,9 +168,9 @@ impl Agent {
         format!("unix://{}", self.path.display())
     }
 
-    /// The requests that have come.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request<()>> {
-        let requests = self.requests.lock().expect("nobody panics");
+        let requests = self.requests.lock().expect("the lock is not poisoned");
         requests
             .iter()
             .map(|request| {
@@ -186,8 +187,8 @@ async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
     let (code, text) = match reply {
         Reply::Nothing => return std::future::pending().await,
         Reply::Status(code, text) => (code, text),
-        Reply::Svids(svids) => return hold(respond, head, svids.encode_to_vec()).await,
-        Reply::Bytes(bytes) => return hold(respond, head, bytes).await,
+        Reply::Svids(svids) => return send_and_keep_open(respond, head, svids.encode_to_vec()).await,
+        Reply::Bytes(bytes) => return send_and_keep_open(respond, head, bytes).await,
     };
     let mut stream = respond.send_response(head, false).ok()?;
     let trailers = [("grpc-status", code), ("grpc-message", text)];
@@ -195,8 +196,8 @@ async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
     stream.send_trailers(HeaderMap::from_iter(trailers)).ok()
 }
 
-/// Sends a message and keeps the stream for those to come, as an agent does.
-async fn hold(mut respond: SendResponse<Bytes>, head: Response<()>, message: Vec<u8>) -> Option<()> {
+/// Sends a message and keeps the stream open for updates, as an agent does.
+async fn send_and_keep_open(mut respond: SendResponse<Bytes>, head: Response<()>, message: Vec<u8>) -> Option<()> {
     let mut stream = respond.send_response(head, false).ok()?;
     stream.send_data(Bytes::from(frames::message(&message)), false).ok()?;
     std::future::poll_fn(|cx| stream.poll_reset(cx)).await.ok().map(drop)

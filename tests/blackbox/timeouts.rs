@@ -1,4 +1,4 @@
-//! When the probe waits and when it does not: servers that come up late, trickle, or never come; each time-out's reach.
+//! `-connect-timeout`, `-rpc-timeout` and `-timeout`: what each of them bounds, and what the probe retries meanwhile.
 
 use std::{thread, time::Duration};
 
@@ -8,27 +8,27 @@ use crate::support::{
     pki::Files,
     probe::Probe,
     server,
-    unused::Unused,
+    unused_port::UnusedPort,
 };
 
-/// Takes a request and answers it well.
-fn serve(peer: &mut Connection) {
+/// Reads a request and answers SERVING.
+fn serve_once(peer: &mut Connection) {
     peer.take_request();
     peer.send(serving());
     peer.drain();
 }
 
 #[test]
-fn a_listener_that_appears_late_is_found_if_the_user_gave_it_time() {
-    let unused = Unused::new();
+fn connect_timeout_retries_until_a_listener_appears() {
+    let unused = UnusedPort::new();
     let running = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=20s"]).start();
-    let peer = Peer::on(unused.listen(), |peer, _| serve(peer));
+    let peer = Peer::on(unused.listen(), |peer, _| serve_once(peer));
     running.finish().expect_healthy();
     drop(peer);
 }
 
 #[test]
-fn a_unix_socket_that_appears_late_is_found_if_the_user_gave_it_time() {
+fn connect_timeout_retries_until_a_unix_socket_appears() {
     let files = Files::new();
     let path = files.path("socket");
     let running = Probe::new([&format!("-addr=unix:{}", path.display()), "-connect-timeout=20s"]).start();
@@ -37,24 +37,24 @@ fn a_unix_socket_that_appears_late_is_found_if_the_user_gave_it_time() {
 }
 
 #[test]
-fn a_server_that_hangs_up_at_first_is_tried_again_if_the_user_gave_it_time() {
+fn early_close_is_retried_only_with_connect_timeout() {
     let script = |peer: &mut Connection, number| {
         if number > 3 {
-            serve(peer);
+            serve_once(peer);
         }
     };
     let peer = Peer::new(script);
     Probe::new([&peer.addr(), "-connect-timeout=20s"]).run().expect_healthy();
-    // Without that time, once, and once more to see whether it is TLS that it wants.
+    // Without the flag there is one attempt, and one connection to check whether the server wants TLS.
     let peer = Peer::new(script);
     Probe::new([&peer.addr(), "-output=json"]).run().expect_kind(1, "http2", "closed-early");
     assert_eq!(peer.connections(), 2);
 }
 
 #[test]
-fn what_waiting_cannot_mend_ends_the_wait() {
+fn connect_timeout_does_not_retry_final_failures() {
     let http1 = Peer::new(|peer, _| {
-        peer.greet();
+        peer.read_preface();
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         peer.drain();
     });
@@ -69,15 +69,15 @@ fn what_waiting_cannot_mend_ends_the_wait() {
 }
 
 #[test]
-fn the_last_cause_and_the_attempts_are_told_when_the_time_is_over() {
-    let unused = Unused::new();
+fn connect_timeout_reports_the_last_cause_and_the_attempts() {
+    let unused = UnusedPort::new();
     let ran = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=300ms"]).run();
-    let told = ran.stderr.strip_prefix(&format!("error: cannot connect to {}: connection refused (", unused.address));
-    assert!(ran.code == Some(1) && told.is_some_and(|told| told.contains(" attempts in 300ms)\nhint: ")), "{ran}");
+    let rest = ran.stderr.strip_prefix(&format!("error: cannot connect to {}: connection refused (", unused.address));
+    assert!(ran.code == Some(1) && rest.is_some_and(|rest| rest.contains(" attempts in 300ms)\nhint: ")), "{ran}");
 }
 
 #[test]
-fn the_bound_on_the_whole_run_is_named_where_it_is_met() {
+fn timeout_of_the_run_is_named_in_the_failure() {
     let silent = Peer::new(|peer, _| peer.drain());
     let line = format!("error: no HTTP/2 from {}: connected, but the server sent nothing within 300ms", silent.address);
     Probe::new([&silent.addr(), "-timeout=300ms"]).run().expect_error(1, &line);
@@ -90,7 +90,7 @@ fn the_bound_on_the_whole_run_is_named_where_it_is_met() {
     Probe::new([&stuck.addr(), "-timeout=300ms", "-rpc-timeout=1h"]).run().expect_error(1, &line);
 }
 
-/// The pause between bytes is what is tested; that it is long is all that counts.
+/// Sends single bytes with long pauses in between.
 fn trickle(peer: &mut Connection, bytes: &[u8]) {
     for byte in bytes {
         if !peer.send([*byte]) {
@@ -101,7 +101,7 @@ fn trickle(peer: &mut Connection, bytes: &[u8]) {
 }
 
 #[test]
-fn a_trickle_is_no_answer() {
+fn trickling_bytes_do_not_extend_the_deadline() {
     let peer = Peer::new(|peer, _| trickle(peer, &settings(&[])));
     Probe::new([&peer.addr(), "-output=json"]).run().expect_kind(1, "http2", "server-silent");
 
@@ -124,10 +124,10 @@ fn a_trickle_is_no_answer() {
     );
 }
 
-/// A cause that lies further on the way tells more than the refusals before it.
+/// The failure of a later phase says more than the earlier refusals.
 #[test]
-fn the_last_cause_is_told_and_not_the_one_before() {
-    let unused = Unused::new();
+fn connect_timeout_reports_the_cause_of_the_latest_phase() {
+    let unused = UnusedPort::new();
     let running = Probe::new([&format!("-addr={}", unused.address), "-connect-timeout=1500ms", "-output=json"]).start();
     let peer = Peer::on(unused.listen(), |peer, _| peer.drain());
     running.finish().expect_kind(1, "http2", "server-silent");
@@ -135,14 +135,14 @@ fn the_last_cause_is_told_and_not_the_one_before() {
 }
 
 #[test]
-fn a_server_that_stops_reading_amid_the_requests_is_given_up_in_time() {
+fn server_that_stops_reading_during_the_requests_times_out() {
     let peer = Peer::new(|peer, _| {
-        peer.greet();
+        peer.read_preface();
         peer.send(settings(&[]));
-        // Left open, and never read from again.
+        // Keeps the connection open without reading from it.
         std::mem::forget(peer.stream());
     });
-    // More than sockets hold.
+    // More than the buffers of the sockets hold.
     let header = format!("-rpc-header=x: {}", "x".repeat(100_000));
     let services: Vec<String> = (0..100).map(|number| format!("-service={number}")).collect();
     let flags = [peer.addr(), header, "-output=json".to_owned(), "-exit-codes=detailed".to_owned()];
