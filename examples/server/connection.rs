@@ -38,6 +38,8 @@ where
     S: Service<http::Request<Incoming>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let connection = http2::Builder::new(TokioExecutor::new());
+    let mut connection = http2::Builder::new(TokioExecutor::new());
+    // As tonic's own server: SETTINGS without a limit on streams.
+    connection.max_concurrent_streams(None);
     let _ = connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
 }
