@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::program::Program;
 use crate::runs::{Runs, measure};
-use crate::scenario::{PLAINTEXT, SCENARIOS, Scenario};
+use crate::scenario::{NO_CERTIFICATES, PLAINTEXT, SCENARIOS, Scenario};
 use crate::table::{Table, number, ratio};
 use crate::workshop::Workshop;
 use crate::{Options, machine};
@@ -52,7 +52,8 @@ fn run_in(
 ) -> Result<(Vec<Measured>, Vec<String>)> {
     let mut meter = Command::new(&workshop.measure);
     if let Some(bundle) = &scenario.ssl_cert_file {
-        meter.env("SSL_CERT_FILE", bundle).env_remove("SSL_CERT_DIR");
+        // Without a directory, the Go tool also reads the system's, and its cost would be that of another task.
+        meter.env("SSL_CERT_FILE", bundle).env("SSL_CERT_DIR", workshop.file(NO_CERTIFICATES));
     }
     let commands: Vec<_> =
         programs.iter().map(|(program, _)| program.command(&scenario.addr, &scenario.flags)).collect();

@@ -16,6 +16,9 @@ pub struct Scenario {
     _server: Option<Server>,
 }
 
+/// An empty directory.
+pub const NO_CERTIFICATES: &str = "no-certificates";
+
 type SetUp = fn(&Workshop) -> Result<Scenario>;
 
 /// The only scenario that the floor is made for.
@@ -68,6 +71,7 @@ fn system_roots(workshop: &Workshop) -> Result<Scenario> {
     ];
     let system = PLACES.iter().find_map(|place| fs::read(place).ok()).context("this system has no bundle of CAs")?;
     let bundle = workshop.file("system-and-ours.pem");
+    fs::create_dir_all(workshop.file(NO_CERTIFICATES))?;
     fs::write(&bundle, [system, fs::read(workshop.file("ca.pem"))?].concat())?;
     let server = workshop.serve_tls("server.pem", "server.key", &[])?;
     Ok(Scenario { ssl_cert_file: Some(bundle), ..Scenario::healthy(server, &["-tls".to_owned()]) })
