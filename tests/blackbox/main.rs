@@ -21,6 +21,7 @@ mod resolver;
 mod rooms;
 mod spiffe;
 mod tls;
+mod trust_anchors;
 mod wait;
 mod waiting;
 mod watch;
