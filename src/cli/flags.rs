@@ -13,6 +13,7 @@ pub(super) struct Flag {
     pub(super) excludes: &'static [&'static str],
     /// The flags without which it means nothing.
     pub(super) needs: &'static [&'static str],
+    pub(super) empty: EmptyValue,
     pub(super) help: &'static str,
 }
 
@@ -31,11 +32,20 @@ pub(super) enum Takes {
     Many(&'static str, fn(&mut Options) -> &mut Vec<Given>),
 }
 
+/// What an empty value means, as an unset variable makes it in a script or a template.
+#[derive(Clone, Copy)]
+pub(super) enum EmptyValue {
+    /// The flag is not given.
+    NotGiven,
+    /// It is refused, because it would weaken a check: how, and what to do.
+    Refused { cause: &'static str, hint: &'static str },
+}
+
 use Takes::{Boolean, Many, Nothing, One, Switch};
 
 impl Flag {
     const fn new(name: &'static str, takes: Takes, help: &'static str) -> Self {
-        Self { name, takes, excludes: &[], needs: &[], help }
+        Self { name, takes, excludes: &[], needs: &[], empty: EmptyValue::NotGiven, help }
     }
 
     const fn excludes(self, excludes: &'static [&'static str]) -> Self {
@@ -44,6 +54,10 @@ impl Flag {
 
     const fn needs(self, needs: &'static [&'static str]) -> Self {
         Self { needs, ..self }
+    }
+
+    const fn empty(self, empty: EmptyValue) -> Self {
+        Self { empty, ..self }
     }
 
     /// The environment variable that stands for the flag, if one does.
@@ -221,7 +235,11 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 One("ID", |options| &mut options.spiffe_id),
                 "The server's SPIFFE ID, or its trust domain",
             )
-            .needs(&["spiffe"]),
+            .needs(&["spiffe"])
+            .empty(EmptyValue::Refused {
+                cause: "it would accept any server",
+                hint: "give the server's SPIFFE ID or its trust domain, or leave it out to accept every ID",
+            }),
             Flag::new("alts", Switch(|options| &mut options.alts), "Google ALTS (not supported yet)"),
         ],
     ),
