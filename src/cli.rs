@@ -145,11 +145,13 @@ fn if_true(given: Given) -> Result<Option<Given>, Failure> {
 /// The values of a flag: those on the command line, or else those of its variable.
 fn values(matches: &mut ArgMatches, flag: &Flag) -> Result<Vec<Given>, Failure> {
     let mut values = given(matches, flag.name);
+    let has_text = values.iter().any(|value| !value.text.is_empty());
     values.retain(|value| {
         !value.text.is_empty()
             || match flag.empty {
                 // Go refuses an empty boolean. Taken as false, that of -tls would turn off TLS.
                 EmptyValue::NotGiven => matches!(flag.takes, Takes::Switch(_)),
+                EmptyValue::OneOfSeveral => has_text,
                 EmptyValue::Refused { .. } => true,
             }
     });

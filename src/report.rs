@@ -16,7 +16,7 @@ use crate::{
     duration::{format_duration, to_microseconds},
     outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Verdict, health_of},
     rpc::Question,
-    text::{MAX_MESSAGE, MAX_NOTE, printable},
+    text::{MAX_MESSAGE, MAX_NOTE, printable, service_name},
 };
 
 /// Writes text that the user asked for, such as the help.
@@ -86,7 +86,7 @@ impl Report<'_> {
         let has_addresses = self.results.iter().any(|result| result.address.is_some());
         let mut rows: Vec<[String; 3]> = Vec::new();
         for (result, verdict) in self.listed() {
-            let service = if verdict.service().is_empty() { "\"\"" } else { verdict.service() };
+            let service = service_name(verdict.service());
             let status = verdict.status().unwrap_or_default();
             let address = result.address.as_deref().unwrap_or_default();
             rows.push([address, service, status].map(|cell| printable(cell, MAX_NOTE)));
@@ -183,7 +183,7 @@ impl Frame {
     }
 
     fn with_service(&self, service: &str) -> Self {
-        let before = format!("{}{}: ", self.before, printable(service, MAX_NOTE));
+        let before = format!("{}{}: ", self.before, printable(service_name(service), MAX_NOTE));
         Self { before, after: self.after.clone() }
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Takes {
 pub(super) enum EmptyValue {
     /// The flag is not given.
     NotGiven,
+    /// It is a value of its own beside others. Alone, it means that the flag is not given.
+    OneOfSeveral,
     /// It is refused, because it would weaken a check: how, and what to do.
     Refused { cause: &'static str, hint: &'static str },
 }
@@ -120,7 +122,8 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "service",
                 Many("NAME", |options| &mut options.service),
                 "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
-            ),
+            )
+            .empty(EmptyValue::OneOfSeveral),
             Flag::new(
                 "watch",
                 Switch(|options| &mut options.watch),

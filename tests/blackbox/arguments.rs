@@ -207,8 +207,6 @@ fn an_empty_text_counts_as_not_given() {
         Probe::new([&addr, &format!("{flag}=")]).run().expect_healthy();
         Probe::new([&addr, flag, ""]).run().expect_healthy();
     }
-    // An empty name asks about nothing beside the one that is given.
-    Probe::new([&addr, "-service=", "-service=down", "-service="]).run().expect(1, DOWN, "");
 }
 
 #[test]

@@ -58,3 +58,35 @@ fn an_empty_boolean_is_refused() {
     let server = server::plaintext();
     Probe::new([&server.addr(), "-tls=", "-tls=false"]).run().expect_healthy();
 }
+
+#[test]
+fn an_empty_service_beside_others_is_the_server_as_a_whole() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    let both = "\"\": status: SERVING\nup: status: SERVING\n";
+    Probe::new([&addr, "-service=", "-service=up"]).run().expect(0, both, "");
+    Probe::new([&addr, "-service", "", "-service", "up"]).run().expect(0, both, "");
+    let down = "down: service unhealthy (responded with \"NOT_SERVING\")\n\"\": status: SERVING\n";
+    Probe::new([&addr, "-service=down", "-service="]).run().expect(1, down, "");
+    let ran = Probe::new([&addr, "-service=", "-service=up", "-output=json"]).run();
+    let services: Vec<_> = ran.stdout.lines().map(|line| line.split("\"service\":").nth(1).unwrap_or(line)).collect();
+    assert!(matches!(&*services, [whole, up] if whole.starts_with("\"\",") && up.starts_with("\"up\",")), "{ran}");
+    let ran = Probe::new([&addr, "-service=", "-service=up", "-v"]).run();
+    assert!(ran.stderr.contains("\n> service=\"\", up\n"), "{ran}");
+    // A watch has one service.
+    let ran = Probe::new([&addr, "-watch", "-service=", "-service=up"]).run();
+    ran.expect_error(1, "error: -watch takes one service, not 2");
+}
+
+#[test]
+fn an_empty_service_alone_counts_as_not_given() {
+    let server = server::plaintext();
+    let addr = server.addr();
+    for flags in [&["-service="][..], &["-service", ""], &["-service=", "-service="]] {
+        Probe::new([&[&*addr], flags].concat()).run().expect_healthy();
+        let ran = Probe::new([&[&*addr], flags].concat()).env("GRPC_HEALTH_PROBE_SERVICE", "down").run();
+        ran.expect(1, "service unhealthy (responded with \"NOT_SERVING\")\n", "");
+    }
+    Probe::new([&addr]).env("GRPC_HEALTH_PROBE_SERVICE", "").run().expect_healthy();
+    Probe::new([&addr, "-service=up"]).env("GRPC_HEALTH_PROBE_SERVICE", "").run().expect_healthy();
+}

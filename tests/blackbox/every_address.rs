@@ -101,9 +101,11 @@ fn several_services_of_each() {
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
     let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
-    // An empty value counts as not given.
+    // An empty name beside others is the server as a whole.
     let lines = [
+        format!("127.0.0.1:{port}: \"\": status: SERVING"),
         format!("127.0.0.1:{port}: a: status: SERVING"),
+        format!("127.0.0.2:{port}: \"\": status: SERVING"),
         format!("127.0.0.2:{port}: a: service unhealthy (responded with \"NOT_SERVING\")"),
     ];
     assert_eq!((ran.code, untimed(&ran).as_slice()), (Some(1), &lines[..]), "{ran}");
