@@ -127,7 +127,7 @@ impl<I: fmt::Debug> Drop for Shown<'_, I> {
     }
 }
 
-fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
+pub(super) fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
     let mut cases = 0;
     // arbtest counts time, not cases.
     while cases < CASES {
@@ -145,7 +145,7 @@ fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, p
 }
 
 /// Up to so many things, each made anew.
-fn up_to<T>(
+pub(super) fn up_to<T>(
     most: usize,
     random: &mut Unstructured<'_>,
     one: impl Fn(&mut Unstructured<'_>) -> Result<T>,
