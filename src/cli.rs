@@ -14,7 +14,7 @@ use clap::{
 };
 
 use self::{
-    flags::{Takes, variable},
+    flags::{EmptyValue, Flag, Takes, variable},
     help::{VERSION, help},
 };
 use crate::{
@@ -72,6 +72,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refus
     }
     let mut options = options(&mut matches).map_err(refuse)?;
     options.json = json;
+    check_empty_values(&mut options).map_err(refuse)?;
     check_combinations(&mut options).map_err(refuse)?;
     Ok(Request::Probe(Box::new(options)))
 }
@@ -82,7 +83,7 @@ fn usage(message: String) -> Failure {
 
 /// The clap command. Every start builds it, so it has nothing that only the help needs.
 fn command() -> Command {
-    let argument = |flag: &flags::Flag| {
+    let argument = |flag: &Flag| {
         let argument = Arg::new(flag.name).long(flag.name);
         match flag.takes {
             // Only -help takes nothing.
@@ -112,19 +113,16 @@ fn asks_for_json(normalised: &[String]) -> bool {
     }
 }
 
-/// All options that the user gave. An empty value counts as not given.
+/// Everything that the user said.
 fn options(matches: &mut ArgMatches) -> Result<Options, Failure> {
     let mut options = Options::default();
-    let positional = given(matches, "address").pop();
+    let positional = given(matches, "address").pop().filter(|given| !given.text.is_empty());
     for flag in flags::all() {
         match flag.takes {
             Takes::Nothing | Takes::Boolean => {}
-            Takes::Switch(field) => {
-                let given = given_anywhere(matches, flag.name, false)?.pop();
-                *field(&mut options) = given.map(if_true).transpose()?.flatten();
-            }
-            Takes::One(_, field) => *field(&mut options) = given_anywhere(matches, flag.name, false)?.pop(),
-            Takes::Many(_, field) => *field(&mut options) = given_anywhere(matches, flag.name, true)?,
+            Takes::Switch(field) => *field(&mut options) = values(matches, flag)?.pop().map_or(Ok(None), if_true)?,
+            Takes::One(_, field) => *field(&mut options) = values(matches, flag)?.pop(),
+            Takes::Many(_, field) => *field(&mut options) = values(matches, flag)?,
         }
     }
     if let Some(positional) = positional {
@@ -144,32 +142,63 @@ fn if_true(given: Given) -> Result<Option<Given>, Failure> {
     }
 }
 
-fn given_anywhere(matches: &mut ArgMatches, flag: &str, is_repeatable: bool) -> Result<Vec<Given>, Failure> {
-    let given = given(matches, flag);
-    if given.is_empty() { from_environment(flag, is_repeatable) } else { Ok(given) }
+/// The values of a flag: those on the command line, or else those of its variable.
+fn values(matches: &mut ArgMatches, flag: &Flag) -> Result<Vec<Given>, Failure> {
+    let mut values = given(matches, flag.name);
+    let has_text = values.iter().any(|value| !value.text.is_empty());
+    values.retain(|value| {
+        !value.text.is_empty()
+            || match flag.empty {
+                // Go refuses an empty boolean. Taken as false, that of -tls would turn off TLS.
+                EmptyValue::NotGiven => matches!(flag.takes, Takes::Switch(_)),
+                EmptyValue::OneOfSeveral => has_text,
+                EmptyValue::Refused { .. } => true,
+            }
+    });
+    if values.is_empty() { from_environment(flag) } else { Ok(values) }
 }
 
+/// What the command line gives for a flag, empty values included.
 fn given(matches: &mut ArgMatches, flag: &str) -> Vec<Given> {
-    let given = matches.remove_many::<String>(flag).into_iter().flatten().filter(|text| !text.is_empty());
+    let given = matches.remove_many::<String>(flag).into_iter().flatten();
     given.map(|text| Given { text, name: format!("-{flag}") }).collect()
 }
 
 /// The value of a flag's variable. That of a repeatable flag has a value on each line.
-fn from_environment(flag: &str, is_repeatable: bool) -> Result<Vec<Given>, Failure> {
-    let name = variable(flag);
+fn from_environment(flag: &Flag) -> Result<Vec<Given>, Failure> {
+    let name = variable(flag.name);
     let Some(text) = env::var_os(&name) else { return Ok(Vec::new()) };
     let text = text.into_string().map_err(|_| Failure::new(Kind::Usage, format!("{name} is not UTF-8")))?;
     let given = |text: &str| Given { text: text.to_owned(), name: name.clone() };
-    Ok(if is_repeatable {
-        text.lines().filter(|line| !line.is_empty()).map(given).collect()
-    } else {
-        Some(text.as_str()).filter(|text| !text.is_empty()).map(given).into_iter().collect()
+    let is_given = |text: &&str| !text.is_empty() || matches!(flag.empty, EmptyValue::Refused { .. });
+    Ok(match flag.takes {
+        Takes::Many(..) => text.lines().filter(is_given).map(given).collect(),
+        _ => Some(text.as_str()).filter(is_given).map(given).into_iter().collect(),
     })
 }
 
-/// Refuses flags that cannot be used together, or that need another flag.
+/// Refuses empty values that would weaken a check. An empty variable weakens none where its flag would mean nothing.
+fn check_empty_values(options: &mut Options) -> Result<(), Failure> {
+    for flag in flags::all() {
+        let EmptyValue::Refused { cause, hint } = flag.empty else { continue };
+        let Some(Given { text, name }) = flag.given(options).cloned() else { continue };
+        if !text.is_empty() {
+            continue;
+        }
+        let mut needed = flag.needs.iter().filter_map(|needed| flags::find(needed));
+        if name.starts_with('-') || needed.all(|needed| needed.given(options).is_some()) {
+            return Err(Failure::new(Kind::Usage, format!("{name} is empty, so {cause}")).hint(hint));
+        }
+        if let Takes::One(_, field) = flag.takes {
+            *field(options) = None;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses flags that cannot be used together, or not without another.
 fn check_combinations(options: &mut Options) -> Result<(), Failure> {
-    let mut name_of = |flag: &flags::Flag| flag.given(options).map(|given| given.name.clone());
+    let mut name_of = |flag: &Flag| flag.given(options).map(|given| given.name.clone());
     for flag in flags::all() {
         let Some(name) = name_of(flag) else { continue };
         let mut others = flag.excludes.iter().filter_map(|other| flags::find(other));

@@ -24,6 +24,7 @@ use crate::{
     report::Style,
     rpc::{self, Question, ascii_value},
     spiffe::SpiffeId,
+    text::service_name,
     tls::{Files, Trust},
 };
 
@@ -121,6 +122,7 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     let mut lines = vec![first];
     let services = plan.question.services();
     if services.iter().any(|service| !service.is_empty()) {
+        let services: Vec<&str> = services.iter().map(|service| service_name(service)).collect();
         lines.push(format!("service={}", services.join(", ")));
     }
     let mut headers = plan.metadata.describe();

@@ -197,4 +197,6 @@ fn can_be_healthy(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+mod printed_health;
+#[cfg(test)]
 mod random_input;

@@ -14,9 +14,9 @@ use self::{
 };
 use crate::{
     duration::{format_duration, to_microseconds},
-    outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Verdict, health_of},
+    outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, Verdict, health_of},
     rpc::Question,
-    text::{MAX_MESSAGE, MAX_NOTE, printable},
+    text::{MAX_MESSAGE, MAX_NOTE, printable, service_name},
 };
 
 /// Writes text that the user asked for, such as the help.
@@ -39,18 +39,34 @@ impl Report<'_> {
     /// Writes the report after the progress. Returns the health of all results, for the exit code.
     pub fn print(&self, style: Style, progress: Option<&Progress>) -> Health {
         let written = progress.map_or(0, Progress::finish);
+        let lines = self.lines(style, written);
+        // The user asked for all of a list. Where it is cut nevertheless, the worst came first.
         if self.is_list() {
-            // The user asked for all of it. If it is cut anyway, the worst results come first.
-            if style.json { self.json(style, Detail::All) } else { self.table() }.write_all(written);
-        } else if style.json {
-            // All objects are equally important. If there are too many, each is brief.
-            let lines = self.json(style, Detail::All);
-            let lines = if lines.fits(written) { lines } else { self.json(style, Detail::Brief) };
-            lines.write(written);
+            lines.write_all(written);
         } else {
-            self.text(style).write(written);
+            lines.write(written);
         }
         health_of(&self.results)
+    }
+
+    /// What to write after the `written` bytes of progress.
+    fn lines(&self, style: Style, written: usize) -> Lines {
+        match (self.is_list(), style.json) {
+            (true, false) => self.table(),
+            (true, true) => self.json(style, Detail::All),
+            (false, false) => self.text(style),
+            (false, true) => {
+                // Every object is worth the same. Where they are too many, each is brief.
+                let lines = self.json(style, Detail::All);
+                if lines.fits(written) { lines } else { self.json(style, Detail::Brief) }
+            }
+        }
+    }
+
+    /// What is written to standard output and to standard error.
+    #[cfg(test)]
+    pub(crate) fn printed(&self, style: Style, written: usize) -> [String; 2] {
+        self.lines(style, written).printed(written, self.is_list())
     }
 
     fn is_list(&self) -> bool {
@@ -74,7 +90,7 @@ impl Report<'_> {
                         push_verdict(&mut lines, style, &frame, verdict);
                     }
                 }
-                Err(failure) => push_failure(&mut lines, &of_address, failure),
+                Err(failure) => push_error(&mut lines, &of_address, failure),
             }
         }
         lines
@@ -86,8 +102,8 @@ impl Report<'_> {
         let has_addresses = self.results.iter().any(|result| result.address.is_some());
         let mut rows: Vec<[String; 3]> = Vec::new();
         for (result, verdict) in self.listed() {
-            let service = if verdict.service().is_empty() { "\"\"" } else { verdict.service() };
-            let status = verdict.status().unwrap_or_default();
+            let service = service_name(verdict.service());
+            let Some(status) = verdict.status() else { continue };
             let address = result.address.as_deref().unwrap_or_default();
             rows.push([address, service, status].map(|cell| printable(cell, MAX_NOTE)));
         }
@@ -101,8 +117,15 @@ impl Report<'_> {
             lines.push(Stream::Out, false, format!("{address}{service:second$}  {status}"));
         }
         for result in self.results.iter() {
-            if let Err(failure) = &result.verdicts {
-                push_failure(&mut lines, &Frame::of_address(result), failure);
+            let of_address = Frame::of_address(result);
+            match &result.verdicts {
+                Ok(verdicts) => {
+                    let unanswered = verdicts.iter().filter(|verdict| verdict.status().is_none());
+                    for (verdict, failure) in unanswered.filter_map(|verdict| Some((verdict, verdict.failure()?))) {
+                        push_error(&mut lines, &of_address.with_service(verdict.service()), failure);
+                    }
+                }
+                Err(failure) => push_error(&mut lines, &of_address, failure),
             }
         }
         lines
@@ -183,27 +206,38 @@ impl Frame {
     }
 
     fn with_service(&self, service: &str) -> Self {
-        let before = format!("{}{}: ", self.before, printable(service, MAX_NOTE));
+        let before = format!("{}{}: ", self.before, printable(service_name(service), MAX_NOTE));
         Self { before, after: self.after.clone() }
     }
 }
 
 fn push_verdict(lines: &mut Lines, style: Style, frame: &Frame, verdict: &Verdict) {
-    if let Some(failure) = verdict.failure() {
-        push_failure(lines, frame, failure);
-    } else if !style.quiet {
-        let Frame { before, after } = frame;
-        lines.push(Stream::Out, false, format!("{before}status: SERVING{after}"));
+    let Frame { before, after } = frame;
+    match (verdict.failure(), verdict.status()) {
+        (None, _) if style.quiet => {}
+        (None, _) => lines.push(Stream::Out, false, format!("{before}status: SERVING{after}")),
+        // Standard output has what servers answered, and nothing else can look like that.
+        (Some(failure), Some(_)) => {
+            let message = printable(&failure.message, MAX_MESSAGE);
+            lines.push(Stream::Out, true, format!("{before}{message}{after}"));
+            push_hint(lines, failure);
+        }
+        (Some(failure), None) => push_error(lines, frame, failure),
     }
 }
 
-fn push_failure(lines: &mut Lines, Frame { before, after }: &Frame, failure: &Failure) {
-    let message = printable(&failure.message, MAX_MESSAGE);
-    if failure.kind.phase() == Phase::Health {
-        lines.push(Stream::Out, true, format!("{before}{message}{after}"));
+/// Why there is no status. An empty list is an answer, too.
+fn push_error(lines: &mut Lines, Frame { before, after }: &Frame, failure: &Failure) {
+    if failure.kind == Kind::NothingListed {
+        lines.push(Stream::Out, true, format!("{before}{}{after}", Failure::NOTHING_LISTED));
     } else {
+        let message = printable(&failure.message, MAX_MESSAGE);
         lines.push(Stream::Err, true, format!("error: {before}{message}{after}"));
     }
+    push_hint(lines, failure);
+}
+
+fn push_hint(lines: &mut Lines, failure: &Failure) {
     if let Some(hint) = &failure.hint {
         lines.push_once(Stream::Err, true, format!("hint: {}", printable(hint, MAX_NOTE)));
     }

@@ -44,6 +44,11 @@ fn is_unsafe(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// How a service is named beside others: the server as a whole has an empty name.
+pub(crate) fn service_name(service: &str) -> &str {
+    if service.is_empty() { "\"\"" } else { service }
+}
+
 /// Turns `camelCase` into `snake_case`, the form of names in the specifications.
 pub(crate) fn snake_case(camel_case: &str) -> String {
     let mut out = String::new();

@@ -1,5 +1,6 @@
 //! TLS with rustls: prepares and does the handshake. `tls/failure.rs` explains its failures.
 
+mod anchors;
 mod certificate;
 mod client_certificate;
 mod credentials;
@@ -24,7 +25,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::pem::PemFile;
 pub(crate) use self::{
-    certificate::{Description, date_time, describe},
+    anchors::{Purpose, Refused, verify_chain},
+    certificate::{date_time, describe},
     client_certificate::{KeyProblem, certified_key},
     credentials::{Files, Trust},
     verifier::{NotAccepted, PeerPolicy, Trusted},

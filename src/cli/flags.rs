@@ -13,6 +13,7 @@ pub(super) struct Flag {
     pub(super) excludes: &'static [&'static str],
     /// The flags that it needs.
     pub(super) needs: &'static [&'static str],
+    pub(super) empty: EmptyValue,
     pub(super) help: &'static str,
 }
 
@@ -31,11 +32,22 @@ pub(super) enum Takes {
     Many(&'static str, fn(&mut Options) -> &mut Vec<Given>),
 }
 
+/// What an empty value means, as an unset variable makes it in a script or a template.
+#[derive(Clone, Copy)]
+pub(super) enum EmptyValue {
+    /// The flag is not given.
+    NotGiven,
+    /// It is a value of its own beside others. Alone, it means that the flag is not given.
+    OneOfSeveral,
+    /// It is refused, because it would weaken a check: how, and what to do.
+    Refused { cause: &'static str, hint: &'static str },
+}
+
 use Takes::{Boolean, Many, Nothing, One, Switch};
 
 impl Flag {
     const fn new(name: &'static str, takes: Takes, help: &'static str) -> Self {
-        Self { name, takes, excludes: &[], needs: &[], help }
+        Self { name, takes, excludes: &[], needs: &[], empty: EmptyValue::NotGiven, help }
     }
 
     const fn excludes(self, excludes: &'static [&'static str]) -> Self {
@@ -46,7 +58,11 @@ impl Flag {
         Self { needs, ..self }
     }
 
-    /// The environment variable of the flag, if it has one.
+    const fn empty(self, empty: EmptyValue) -> Self {
+        Self { empty, ..self }
+    }
+
+    /// The environment variable that stands for the flag, if one does.
     pub(super) fn variable(&self) -> Option<String> {
         match self.takes {
             Nothing | Boolean => None,
@@ -106,7 +122,8 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "service",
                 Many("NAME", |options| &mut options.service),
                 "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
-            ),
+            )
+            .empty(EmptyValue::OneOfSeveral),
             Flag::new(
                 "watch",
                 Switch(|options| &mut options.watch),
@@ -221,7 +238,11 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 One("ID", |options| &mut options.spiffe_id),
                 "The server's SPIFFE ID, or its trust domain",
             )
-            .needs(&["spiffe"]),
+            .needs(&["spiffe"])
+            .empty(EmptyValue::Refused {
+                cause: "it would accept any server",
+                hint: "give the server's SPIFFE ID or its trust domain, or leave it out to accept every ID",
+            }),
             Flag::new("alts", Switch(|options| &mut options.alts), "Google ALTS (not supported yet)"),
         ],
     ),

@@ -33,7 +33,7 @@ impl fmt::Debug for Given {
     }
 }
 
-/// All options that the user gave. A switch is present if it is set. An empty value counts as not given.
+/// Everything that the user said. A switch is present if it is set. A text is not empty, but for a service beside others.
 #[derive(Debug, Default)]
 pub struct Options {
     pub(crate) addr: Option<Given>,

@@ -33,6 +33,9 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The message of a list that is complete and empty.
+    pub(crate) const NOTHING_LISTED: &str = "the server lists no services";
+
     /// Makes a failure that is final and has no hint.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None, grpc_code: None, retry: Retry::Never }

@@ -127,7 +127,7 @@ impl<I: fmt::Debug> Drop for Shown<'_, I> {
     }
 }
 
-fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
+pub(super) fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, property: impl Fn(&I)) {
     let mut cases = 0;
     // arbtest counts time, not cases.
     while cases < CASES {
@@ -144,8 +144,8 @@ fn check<I: fmt::Debug>(generate: impl Fn(&mut Unstructured<'_>) -> Result<I>, p
     }
 }
 
-/// Generates up to `most` values.
-fn up_to<T>(
+/// Up to so many things, each made anew.
+pub(super) fn up_to<T>(
     most: usize,
     random: &mut Unstructured<'_>,
     one: impl Fn(&mut Unstructured<'_>) -> Result<T>,

@@ -10,7 +10,7 @@ use super::{
     writer::{NotWritten, Stream, write_when_read},
 };
 use crate::{
-    outcome::{Phase, Verdict},
+    outcome::Verdict,
     text::{MAX_MESSAGE, MAX_NOTE, printable},
     tls::date_time,
 };
@@ -34,22 +34,32 @@ impl Changes<'_> {
         peer: Option<&str>,
         verdict: &Verdict,
     ) -> Result<(), NotWritten> {
-        let time = now();
+        let (stream, text) = self.text(&now(), address, peer, verdict);
+        write_when_read(stream, &text).await
+    }
+
+    /// What to write of a verdict, and where.
+    fn text(&self, time: &str, address: Option<&str>, peer: Option<&str>, verdict: &Verdict) -> (Stream, String) {
         if self.style.json {
-            let line = Line::of_verdict(Detail::All, Some(self.target), verdict).at(&time, peer.or(address));
-            return write_when_read(Stream::Out, &format!("{line}\n")).await;
+            let line = Line::of_verdict(Detail::All, Some(self.target), verdict).at(time, peer.or(address));
+            return (Stream::Out, format!("{line}\n"));
         }
-        let start = start(&time, address);
-        let Some(failure) = verdict.failure() else {
-            return write_when_read(Stream::Out, &format!("{start}status: SERVING\n")).await;
-        };
+        let start = start(time, address);
+        let Some(failure) = verdict.failure() else { return (Stream::Out, format!("{start}status: SERVING\n")) };
         let message = printable(&failure.message, MAX_MESSAGE);
-        if failure.kind.phase() == Phase::Health {
-            return write_when_read(Stream::Out, &format!("{start}{message}\n")).await;
+        // Standard output has what servers answered, and nothing else can look like that.
+        if verdict.status().is_some() {
+            return (Stream::Out, format!("{start}{message}\n"));
         }
         let hint = failure.hint.as_ref().map(|hint| format!("hint: {}\n", printable(hint, MAX_NOTE)));
-        let lines = format!("{start}error: {message}\n{}", hint.unwrap_or_default());
-        write_when_read(Stream::Err, &lines).await
+        (Stream::Err, format!("{start}error: {message}\n{}", hint.unwrap_or_default()))
+    }
+
+    /// What is written to standard output of a verdict.
+    #[cfg(test)]
+    pub(crate) fn stdout(&self, address: Option<&str>, verdict: &Verdict) -> String {
+        let (stream, text) = self.text(&now(), address, None, verdict);
+        if stream == Stream::Out { text } else { String::new() }
     }
 
     /// Writes that the connection is open again. In JSON, the next status shows that.

@@ -132,6 +132,13 @@ impl Lines {
 
     /// Writes the lines in their order, as many as there is room for after the `written` bytes of progress.
     pub(super) fn write(&self, written: usize) {
+        for (stream, text) in self.texts(written) {
+            write_or_lose(stream, &text);
+        }
+    }
+
+    /// What goes to each stream.
+    fn texts(&self, written: usize) -> [(Stream, String); 2] {
         let mut room = room(written);
         let mut fits = vec![false; self.lines.len()];
         for first_choice in [true, false] {
@@ -142,15 +149,23 @@ impl Lines {
                 }
             }
         }
-        for stream in [Stream::Out, Stream::Err] {
+        [Stream::Out, Stream::Err].map(|stream| {
             let lines = self.lines.iter().zip(&fits).filter(|(line, fits)| line.stream == stream && **fits);
             let mut text: String = lines.map(|(line, _)| line.text.as_str()).collect();
             let left_out = fits.iter().filter(|fits| !**fits).count();
             if stream == Stream::Err && left_out > 0 {
                 text += &format!("({left_out} more lines)\n");
             }
-            write_or_lose(stream, &text);
-        }
+            (stream, text)
+        })
+    }
+
+    /// What is written to standard output, of a list all of it, and to standard error.
+    #[cfg(test)]
+    pub(super) fn printed(&self, written: usize, is_list: bool) -> [String; 2] {
+        let [out, err] = self.texts(written).map(|(_, text)| text);
+        let results = self.lines.iter().filter(|line| line.stream == Stream::Out);
+        [if is_list { results.map(|line| line.text.as_str()).collect() } else { out }, err]
     }
 
     /// Writes all results, without a limit, as long as the reader reads.

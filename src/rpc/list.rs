@@ -47,7 +47,7 @@ pub(super) async fn list(
 /// `nothing-listed`: there are none.
 pub(super) fn statuses(statuses: BTreeMap<String, HealthCheckResponse>) -> Result<Vec<(String, i32)>, Failure> {
     if statuses.is_empty() {
-        return Err(Failure::new(Kind::NothingListed, "the server lists no services")
+        return Err(Failure::new(Kind::NothingListed, Failure::NOTHING_LISTED)
             .hint("it has registered none with its health service"));
     }
     Ok(statuses.into_iter().map(|(service, answer)| (service, answer.status)).collect())

@@ -1,10 +1,9 @@
 //! Whether a server's certificate is an X.509-SVID (X509-SVID.md) of a trust domain whose bundle we hold.
 
-use std::{collections::BTreeMap, iter, sync::Arc};
+use std::collections::BTreeMap;
 
-use rustls::{CertificateError, OtherError, crypto::WebPkiSupportedAlgorithms};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath, anchor_from_trusted_cert};
 use x509_cert::{
     Certificate,
     der::Decode,
@@ -14,7 +13,7 @@ use x509_cert::{
 use super::id::{SpiffeId, TrustDomain};
 use crate::{
     outcome::Kind,
-    tls::{Description, NotAccepted, PeerPolicy, date_time, describe},
+    tls::{NotAccepted, PeerPolicy, Purpose, Refused, date_time, verify_chain},
 };
 
 /// Trusts servers by their SPIFFE IDs: the bundles of trust domains, and the ID that is expected.
@@ -46,7 +45,7 @@ impl PeerPolicy for Bundles {
             );
             return Err(NotAccepted { kind: Kind::TlsCertificateUnknownIssuer, cause }.into());
         };
-        verify_chain(&id, end_entity, intermediates, bundle, now, algorithms)?;
+        verify_issuer(&id, end_entity, intermediates, bundle, now, algorithms)?;
         match &self.expected {
             Some(expected) if expected.is_trust_domain() && expected.trust_domain == id.trust_domain => Ok(()),
             Some(expected) if *expected != id => {
@@ -62,9 +61,8 @@ impl PeerPolicy for Bundles {
     }
 }
 
-/// Verifies that a certificate of the bundle issued the server's, directly or through intermediate ones. Extended key usages
-/// do not matter: X509-SVID.md leaves them to choice.
-fn verify_chain(
+/// Verifies that a certificate of the bundle issued the server's, directly or through intermediate ones.
+fn verify_issuer(
     id: &SpiffeId,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -73,89 +71,21 @@ fn verify_chain(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<(), rustls::Error> {
     let domain = &id.trust_domain;
-    // webpki treats every trust anchor as a CA, even if its certificate is expired or not one of a CA. It does not check the
-    // key usages of intermediate certificates.
-    let issuers = bundle.iter().filter_map(|der| Some((der, describe(der).filter(may_issue)?)));
-    let (issuers, out_of_date): (Vec<_>, Vec<_>) =
-        issuers.partition(|(_, issuer)| (issuer.not_before..=issuer.not_after).contains(&now));
-    let anchors: Vec<_> = issuers.iter().filter_map(|(der, _)| anchor_from_trusted_cert(der).ok()).collect();
-    let chain: Vec<Description> = iter::once(end_entity).chain(intermediates).filter_map(describe).collect();
-    let intermediates: Vec<_> =
-        intermediates.iter().filter(|der| describe(der).is_some_and(|issuer| may_issue(&issuer))).cloned().collect();
-    // webpki's trust anchors do not keep the path length constraint.
-    let keeps_limit = |path: &VerifiedPath<'_>| {
-        let length = path.intermediate_certificates().count();
-        let mut limits = anchors.iter().zip(&issuers).filter(|(anchor, _)| **anchor == *path.anchor());
-        let is_exceeded = |issuer: &Description| issuer.path_length.is_some_and(|limit| usize::from(limit) < length);
-        if limits.any(|(_, (_, issuer))| is_exceeded(issuer)) {
-            return Err(webpki::Error::PathLenConstraintViolated);
-        }
-        Ok(())
-    };
-    let certificate = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-    let verified = certificate.verify_for_usage(
-        algorithms.all,
-        &anchors,
-        &intermediates,
-        now,
-        AnyPurpose,
-        None,
-        Some(&keeps_limit),
-    );
-    let Err(error) = verified else { return Ok(()) };
-    let refused = |kind, cause: String| Err(NotAccepted { kind, cause }.into());
-    match error {
-        webpki::Error::CertExpired { time, not_after } => {
-            Err(CertificateError::ExpiredContext { time, not_after }.into())
-        }
-        webpki::Error::CertNotValidYet { time, not_before } => {
-            Err(CertificateError::NotValidYetContext { time, not_before }.into())
-        }
-        webpki::Error::NameConstraintViolation => {
+    let verified = verify_chain(end_entity, intermediates, bundle, Purpose::Any, now, algorithms);
+    let Err(refused) = verified else { return Ok(()) };
+    let (kind, cause) = match refused {
+        Refused::Issuer(issuer) => issuer.explain(&format!("in the bundle of {domain}"), date_time),
+        Refused::Chain(webpki::Error::NameConstraintViolation) => {
             let cause = "an authority in its chain has name constraints, and those for URIs are not supported";
-            refused(Kind::TlsCertificateInvalid, cause.to_owned())
+            (Kind::TlsCertificateInvalid, cause.to_owned())
         }
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
-            let out_of_date = out_of_date
-                .iter()
-                .find(|(_, out_of_date)| chain.iter().any(|issued| issued.issuer == out_of_date.subject));
-            match out_of_date {
-                Some((_, Description { subject, not_after, .. })) if *not_after < now => {
-                    let when = date_time(*not_after);
-                    let cause = format!("the certificate of {subject} in the bundle of {domain} expired on {when}");
-                    refused(Kind::TlsCertificateExpired, cause)
-                }
-                Some((_, Description { subject, not_before, .. })) => {
-                    let when = date_time(*not_before);
-                    let cause =
-                        format!("the certificate of {subject} in the bundle of {domain} is not valid before {when}");
-                    refused(Kind::TlsCertificateNotYetValid, cause)
-                }
-                None if anchors.is_empty() => {
-                    let cause = format!("the bundle of {domain} holds no certificate that may issue others");
-                    refused(Kind::TlsCertificateUnknownIssuer, cause)
-                }
-                None => {
-                    let cause = format!("no certificate in the bundle of {domain} has issued that of {id}");
-                    refused(Kind::TlsCertificateUnknownIssuer, cause)
-                }
-            }
+        Refused::Chain(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey) => {
+            let cause = format!("no certificate in the bundle of {domain} has issued that of {id}");
+            (Kind::TlsCertificateUnknownIssuer, cause)
         }
-        error => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
-    }
-}
-
-fn may_issue(certificate: &Description) -> bool {
-    certificate.is_authority && certificate.signs_certificates
-}
-
-/// Accepts any extended key usages.
-struct AnyPurpose;
-
-impl ExtendedKeyUsageValidator for AnyPurpose {
-    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        Ok(())
-    }
+        refused @ Refused::Chain(_) => return Err(refused.into()),
+    };
+    Err(NotAccepted { kind, cause }.into())
 }
 
 /// Reads the SPIFFE ID of a certificate that is the X.509-SVID of a workload (X509-SVID.md, sections 2 to 4).

@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::{
-    Certificate, Version,
+    Version,
+    certificate::{CertificateInner, Raw},
     der::{self, DateTime, Decode, Encode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
     ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::GeneralName},
     spki::SubjectPublicKeyInfoOwned,
@@ -14,8 +15,11 @@ use x509_cert::{
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// id-kp-serverAuth and anyExtendedKeyUsage.
-const SERVER_PURPOSES: [ObjectIdentifier; 2] =
+pub(super) const SERVER_PURPOSES: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
+
+/// A certificate with any serial number: public CAs have some that RFC 5280 does not allow.
+type Certificate = CertificateInner<Raw>;
 
 /// The readable part of a certificate.
 #[derive(Debug, Clone)]
@@ -29,7 +33,7 @@ pub(crate) struct Description {
     pub(crate) not_after: UnixTime,
     /// Whether its extended key usages allow servers to use it.
     pub(crate) is_for_servers: bool,
-    /// Whether it is a CA's. A certificate of version 1 cannot say so, and counts as one.
+    /// Whether it is a CA's. A certificate of version 1 cannot say so, and counts as one if it names itself as its issuer.
     pub(crate) is_authority: bool,
     /// Whether its key usages allow its key to sign certificates.
     pub(crate) signs_certificates: bool,
@@ -47,8 +51,8 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
         Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
         _ => Vec::new(),
     };
-    let constraints =
-        certificate.get_extension::<BasicConstraints>().ok().flatten().map(|(_, constraints)| constraints);
+    let constraints = certificate.get_extension::<BasicConstraints>().ok()?.map(|(_, constraints)| constraints);
+    let is_version_1_root = certificate.version() == Version::V1 && certificate.subject() == certificate.issuer();
     let uses = certificate.get_extension::<KeyUsage>().ok()?;
     let purposes = certificate.get_extension::<ExtendedKeyUsage>().ok()?;
     let validity = certificate.validity();
@@ -60,8 +64,7 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
         not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
         is_for_servers: purposes
             .is_none_or(|(_, ExtendedKeyUsage(purposes))| purposes.iter().any(|id| SERVER_PURPOSES.contains(id))),
-        is_authority: certificate.version() == Version::V1
-            || constraints.as_ref().is_some_and(|constraints| constraints.ca),
+        is_authority: is_version_1_root || constraints.as_ref().is_some_and(|constraints| constraints.ca),
         signs_certificates: uses.is_none_or(|(_, uses)| uses.key_cert_sign()),
         path_length: constraints.and_then(|constraints| constraints.path_len_constraint),
         rsa_bits: rsa_bits(certificate.subject_public_key_info()),

@@ -6,9 +6,10 @@ use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible, s
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::{
+    anchors::FlawedIssuer,
     certificate::{Description, date_time, describe, span},
     observed::Observed,
-    verifier::{NotAccepted, Trusted, WrongSigner},
+    verifier::{NotAccepted, Trusted},
 };
 use crate::{
     deadline::Deadline,
@@ -123,31 +124,40 @@ impl Attempt<'_> {
         {
             return self.failed(*kind, cause);
         }
+        let source = self.trusted.source();
+        if let CertificateError::Other(OtherError(error)) = error
+            && let Some(issuer) = error.downcast_ref::<FlawedIssuer>()
+        {
+            let (kind, cause) = issuer.explain(source, day);
+            return self.failed(kind, &cause);
+        }
         let chain = self.observed.presented();
         let presented = chain.first();
         let now = UnixTime::now();
-        let source = self.trusted.source();
+        let webpki = match error {
+            CertificateError::Other(OtherError(error)) => error.downcast_ref(),
+            _ => None,
+        };
         match error {
             CertificateError::ExpiredContext { not_after, .. } => {
-                let whose = whose(presented.map(|presented| presented.not_after), *not_after);
                 let ago = span(*not_after, now);
-                let cause = format!("{whose} expired on {} ({ago} ago)", day(*not_after));
+                let cause = format!("the certificate expired on {} ({ago} ago)", day(*not_after));
                 self.failed(Kind::TlsCertificateExpired, &cause)
             }
             CertificateError::NotValidYetContext { not_before, .. } => {
-                let whose = whose(presented.map(|presented| presented.not_before), *not_before);
-                let cause = format!("{whose} is not valid before {}", date_time(*not_before));
+                let cause = format!("the certificate is not valid before {}", date_time(*not_before));
                 self.failed(Kind::TlsCertificateNotYetValid, &cause)
                     .hint(format!("is this machine's clock right? it says {}", date_time(now)))
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 self.wrong_name(presented)
             }
-            CertificateError::UnknownIssuer => self.unknown_issuer(&chain, now),
+            CertificateError::UnknownIssuer => self.unknown_issuer(&chain),
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 self.failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
             }
-            CertificateError::Other(OtherError(error)) if error.is::<WrongSigner>() => {
+            // One of the two is older than the other's renewal, or damaged, or a forgery.
+            _ if matches!(webpki, Some(webpki::Error::InvalidSignatureForPublicKey)) => {
                 let cause = match chain.as_slice() {
                     [Description { issuer, .. }] => {
                         format!("the certificate is signed by another key than that of {issuer} {source}")
@@ -160,38 +170,26 @@ impl Attempt<'_> {
                 self.failed(Kind::TlsCertificateUnknownIssuer, &cause)
                     .hint("was the CA, or one in between, renewed? the server's certificate and the CA's must belong together")
             }
-            CertificateError::Other(OtherError(error))
-                if matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
-            {
-                match presented {
-                    Some(Description { subject, issuer, .. }) if subject == issuer => self.unknown_issuer(&chain, now),
-                    _ => self.failed(Kind::TlsCertificateInvalid, "the certificate is a CA's, not a server's"),
-                }
-            }
+            _ if matches!(webpki, Some(webpki::Error::CaUsedAsEndEntity)) => match presented {
+                Some(Description { subject, issuer, .. }) if subject == issuer => self.unknown_issuer(&chain),
+                _ => self.failed(Kind::TlsCertificateInvalid, "the certificate is a CA's, not a server's"),
+            },
             error => {
                 let rsa_bits = presented.and_then(|presented| presented.rsa_bits);
                 let cause = match rsa_bits {
                     Some(bits @ ..2048) => format!("the certificate's RSA key has {bits} bits, and 2048 are the least"),
-                    _ => format!("the certificate is not acceptable: {}", unacceptable(error)),
+                    _ => format!("the certificate is not acceptable: {}", unacceptable(error, webpki)),
                 };
                 self.failed(Kind::TlsCertificateInvalid, &cause)
             }
         }
     }
 
-    fn unknown_issuer(&self, chain: &[Description], now: UnixTime) -> Failure {
+    fn unknown_issuer(&self, chain: &[Description]) -> Failure {
         const GIVE_ISSUER: &str =
             "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
         let source = self.trusted.source();
         let unknown = |cause: &str, hint| self.failed(Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
-        if let Some(Description { subject, not_before, not_after, .. }) = self.trusted.out_of_date_issuer(chain) {
-            let (kind, cause) = if *not_after < now {
-                (Kind::TlsCertificateExpired, format!("expired on {}", day(*not_after)))
-            } else {
-                (Kind::TlsCertificateNotYetValid, format!("is not valid before {}", date_time(*not_before)))
-            };
-            return self.failed(kind, &format!("the certificate of {subject} {source} {cause}"));
-        }
         match chain.first() {
             Some(Description { subject, issuer, .. }) if subject == issuer => {
                 let cause = format!(
@@ -299,14 +297,16 @@ impl Attempt<'_> {
     }
 }
 
-/// Describes why webpki rejected a certificate.
-fn unacceptable(error: &CertificateError) -> String {
-    let webpki = match error {
-        CertificateError::Other(OtherError(error)) => error.downcast_ref(),
-        _ => None,
-    };
+/// Words an objection to a certificate, which is webpki's where `webpki` is there.
+fn unacceptable(error: &CertificateError, webpki: Option<&webpki::Error>) -> String {
     match (error, webpki) {
         (_, Some(webpki::Error::MaximumPathDepthExceeded)) => "its chain has more than 6 intermediates".to_owned(),
+        (_, Some(webpki::Error::PathLenConstraintViolated)) => {
+            "a CA certificate in its chain allows fewer CA certificates below it (path length)".to_owned()
+        }
+        (_, Some(webpki::Error::NameConstraintViolation)) => {
+            "a CA in its chain may not issue for its names (name constraints)".to_owned()
+        }
         (_, Some(webpki::Error::UnsupportedCertVersion)) => {
             "it is of X.509 version 1; issue it as version 3, with a subject alternative name".to_owned()
         }
@@ -314,6 +314,13 @@ fn unacceptable(error: &CertificateError) -> String {
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
             _,
+        )
+        | (
+            _,
+            Some(
+                webpki::Error::UnsupportedSignatureAlgorithmContext(_)
+                | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_),
+            ),
         ) => {
             "it, or one in its chain, has a signature or key that is not supported (such as SHA-1 or P-521)".to_owned()
         }
@@ -322,11 +329,6 @@ fn unacceptable(error: &CertificateError) -> String {
         (_, Some(error)) => error.to_string(),
         (error, None) => error.to_string(),
     }
-}
-
-/// Says which certificate has this limit of validity: the server's own, or one of its issuers'.
-fn whose(own: Option<UnixTime>, limit: UnixTime) -> &'static str {
-    if own.is_none_or(|own| own == limit) { "the certificate" } else { "a CA certificate in its chain" }
 }
 
 fn day(time: UnixTime) -> String {

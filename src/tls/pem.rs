@@ -57,18 +57,15 @@ impl PemFile {
         if certificates.is_empty() { Err(self.holds_no_certificate(broken > 0)) } else { Ok((certificates, broken)) }
     }
 
-    /// The first certificate of the file that is `usable`.
+    /// Whether any certificate of the file is `usable`. The file is parsed only up to that one.
     ///
     /// # Errors
-    /// `certificate-invalid`: there is none.
-    pub(crate) fn first_certificate(
-        &self,
-        usable: impl Fn(&CertificateDer<'_>) -> bool,
-    ) -> Result<CertificateDer<'static>, Failure> {
+    /// `certificate-invalid`: none is.
+    pub(crate) fn has_certificate(&self, usable: impl Fn(&CertificateDer<'_>) -> bool) -> Result<(), Failure> {
         let mut certificates = CertificateDer::pem_slice_iter(&self.content).peekable();
         let is_broken = certificates.peek().is_some();
-        let first = certificates.filter_map(Result::ok).find(usable);
-        first.ok_or_else(|| self.holds_no_certificate(is_broken))
+        let is_there = certificates.filter_map(Result::ok).any(|certificate| usable(&certificate));
+        if is_there { Ok(()) } else { Err(self.holds_no_certificate(is_broken)) }
     }
 
     /// The certificates that are `wanted`, usually a few of many. Parsing a whole bundle takes longer than the rest of a probe,

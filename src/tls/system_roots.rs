@@ -10,7 +10,10 @@ use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths};
 use rustls_pki_types::CertificateDer;
 use webpki::anchor_from_trusted_cert;
 
-use super::pem::PemFile;
+use super::{
+    anchors::{Needed, is_readable},
+    pem::PemFile,
+};
 use crate::{
     outcome::{Failure, Kind},
     text::io_cause,
@@ -24,32 +27,27 @@ pub(super) struct SystemRoots {
     certificates: Vec<CertificateDer<'static>>,
     /// How many of those could not be read.
     broken: usize,
-    /// Any usable certificate.
-    first: CertificateDer<'static>,
 }
 
 impl SystemRoots {
-    /// The certificates of these subjects. If there are none, any other one, because webpki needs at least one.
-    pub(super) fn of_subjects(&self, subjects: &[&[u8]]) -> Vec<CertificateDer<'static>> {
-        let is_of = |der: &[u8]| {
-            anchor_from_trusted_cert(&CertificateDer::from(der))
-                .is_ok_and(|anchor| subjects.contains(&anchor.subject.as_ref()))
-        };
-        let mut found = self.certificates.clone();
-        found.extend(self.bundle.iter().flat_map(|bundle| bundle.certificates_where(is_of)));
-        if found.is_empty() { vec![self.first.clone()] } else { found }
+    /// The certificates that a server's chain needs.
+    pub(super) fn needed_by(&self, needed: &Needed<'_>) -> Vec<CertificateDer<'static>> {
+        let is_needed = |certificate: &&CertificateDer<'_>| needed.includes(certificate);
+        let mut found: Vec<_> = self.certificates.iter().filter(is_needed).cloned().collect();
+        found.extend(self.bundle.iter().flat_map(|bundle| bundle.certificates_where(|der| needed.includes(der))));
+        found
     }
 
     /// How many certificates cannot be read. This parses all of them.
     pub(super) fn broken(&self) -> usize {
         let bundle = self.bundle.as_ref().and_then(|bundle| bundle.certificates().ok());
         let (in_bundle, broken_in_bundle) = bundle.unwrap_or_default();
-        let unusable = in_bundle.iter().chain(&self.certificates).filter(|certificate| !is_usable(certificate));
+        let unusable = in_bundle.iter().chain(&self.certificates).filter(|certificate| !is_readable(certificate));
         self.broken + broken_in_bundle + unusable.count()
     }
 }
 
-/// Whether webpki can use it as a trust anchor.
+/// Whether webpki can use it as a trust anchor: what can be told without parsing it whole.
 fn is_usable(certificate: &CertificateDer<'_>) -> bool {
     anchor_from_trusted_cert(certificate).is_ok()
 }
@@ -77,10 +75,10 @@ pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Re
             store: CertificateResult::default(),
         },
     };
-    let (mut bundle, mut first, mut first_error) = (None, None, None);
+    let (mut bundle, mut first_error) = (None, None);
     if let Some((name, path)) = places.bundle {
-        match read(name, &path).and_then(|file| Ok((file.first_certificate(is_usable)?, file))) {
-            Ok((certificate, file)) => (first, bundle) = (Some(certificate), Some(file)),
+        match read(name, &path).and_then(|file| file.has_certificate(is_usable).map(|()| file)) {
+            Ok(file) => bundle = Some(file),
             Err(failure) => first_error = Some(failure.message),
         }
     }
@@ -100,14 +98,14 @@ pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Re
             });
         }
     }
-    let Some(first) = first.or_else(|| certificates.iter().find(|certificate| is_usable(certificate)).cloned()) else {
+    if bundle.is_none() && !certificates.iter().any(is_usable) {
         let none = match (&file, variable(DIRECTORIES)) {
             (None, None) => "the usual places hold none".to_owned(),
             _ => format!("{FILE} and {DIRECTORIES} name none"),
         };
         return Err(no_anchors(&first_error.unwrap_or(none)));
-    };
-    Ok(SystemRoots { bundle, certificates, broken, first })
+    }
+    Ok(SystemRoots { bundle, certificates, broken })
 }
 
 /// The location of the system's trusted certificates.

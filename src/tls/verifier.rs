@@ -1,22 +1,20 @@
 //! Verifies server certificates, for all sources of trust anchors.
 
-use std::{fmt, iter, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, OtherError, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+        verify_server_name,
     },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::EndEntityCert;
 
 use super::{
-    certificate::{Description, describe},
+    anchors::{Needed, Purpose, is_readable, verify_chain, verify_own},
     danger::Anyone,
     observed::Observed,
     pem::PemFile,
@@ -70,12 +68,6 @@ impl From<NotAccepted> for rustls::Error {
 #[derive(Debug)]
 pub(crate) struct Trusted {
     judge: Arc<dyn ServerCertVerifier>,
-    /// The user's certificates. A server that presents one of them is trusted, even if the certificate is not a CA's (pinning).
-    pinned: Vec<CertificateDer<'static>>,
-    /// Whether one of them is a CA, so that certificates other than the pinned ones can be trusted.
-    trusts_issuers: bool,
-    /// The user's certificates that have expired or are not yet valid.
-    out_of_date: Vec<Description>,
     policy: Option<Arc<dyn PeerPolicy>>,
     /// Where the trust anchors come from, for messages.
     source: &'static str,
@@ -84,29 +76,23 @@ pub(crate) struct Trusted {
 impl Trusted {
     /// Trusts every server.
     pub(super) fn anyone() -> Self {
-        Self {
-            judge: Arc::new(Anyone),
-            pinned: Vec::new(),
-            trusts_issuers: true,
-            out_of_date: Vec::new(),
-            policy: None,
-            source: "anywhere",
-        }
+        Self { judge: Arc::new(Anyone), policy: None, source: "anywhere" }
     }
 
     /// Trusts the servers that a policy accepts.
     pub(super) fn by_policy(policy: Arc<dyn PeerPolicy>, provider: &Arc<CryptoProvider>) -> Self {
         let judge = Arc::new(Judge { by: By::Policy(Arc::clone(&policy)), provider: Arc::clone(provider) });
-        Self { judge, policy: Some(policy), source: "in the bundle of its trust domain", ..Self::anyone() }
+        Self { judge, policy: Some(policy), source: "in the bundle of its trust domain" }
     }
 
-    /// Trusts the servers with a certificate from one of the system's trust anchors.
+    /// Trusts the servers with a certificate from one of the system's trust anchors, and those whose own certificate is among
+    /// them.
     pub(super) fn by_system(roots: SystemRoots, provider: &Arc<CryptoProvider>, trace: &Trace) -> Self {
         if trace.is_followed() {
             note_broken(trace, roots.broken());
         }
         let judge = Arc::new(Judge { by: By::System(roots), provider: Arc::clone(provider) });
-        Self { judge, source: "on this system", ..Self::anyone() }
+        Self { judge, policy: None, source: "on this system" }
     }
 
     /// Trusts the servers with a certificate from one of a file's trust anchors, and those whose own certificate is in the
@@ -116,27 +102,15 @@ impl Trusted {
     /// `certificate-invalid`: the file holds no certificate that can be trusted.
     pub(super) fn by_file(file: &PemFile, provider: &Arc<CryptoProvider>, trace: &Trace) -> Result<Self, Failure> {
         let (certificates, broken) = file.certificates()?;
-        let mut out_of_date = Vec::new();
-        let mut issuers = certificates.clone();
-        // webpki treats every trust anchor as a CA, even if its certificate is expired or not one of a CA.
-        let now = UnixTime::now();
-        issuers.retain(|certificate| match describe(certificate) {
-            Some(description) if now < description.not_before || description.not_after < now => {
-                out_of_date.push(description);
-                false
-            }
-            description => description.is_none_or(|description| description.is_authority),
-        });
-        let trusts_issuers = !issuers.is_empty();
-        let anchors = if trusts_issuers { &issuers } else { &certificates };
-        let mut store = RootCertStore::empty();
-        let (_, ignored) = store.add_parsable_certificates(anchors.iter().cloned());
-        note_broken(trace, broken + ignored);
-        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
-        let judge = judge.map_err(|_| {
-            Failure::new(Kind::CertificateInvalid, format!("{} holds no usable certificate", file.name()))
-        })?;
-        Ok(Self { judge, pinned: certificates, trusts_issuers, out_of_date, policy: None, source: "in -tls-ca-cert" })
+        if !certificates.iter().any(is_readable) {
+            let message = format!("{} holds no usable certificate", file.name());
+            return Err(Failure::new(Kind::CertificateInvalid, message));
+        }
+        if trace.is_followed() {
+            note_broken(trace, broken + certificates.iter().filter(|certificate| !is_readable(certificate)).count());
+        }
+        let judge = Arc::new(Judge { by: By::File(certificates), provider: Arc::clone(provider) });
+        Ok(Self { judge, policy: None, source: "in -tls-ca-cert" })
     }
 
     /// Where the trust anchors come from, for messages.
@@ -153,11 +127,6 @@ impl Trusted {
     pub(super) fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String> {
         self.policy.as_ref()?.identity_of(certificate)
     }
-
-    /// A trusted certificate that issued one of these, and has expired or is not yet valid.
-    pub(super) fn out_of_date_issuer(&self, presented: &[Description]) -> Option<&Description> {
-        self.out_of_date.iter().find(|issuer| presented.iter().any(|issued| issued.issuer == issuer.subject))
-    }
 }
 
 /// Verifies the server of one handshake, and records the certificates that it presents.
@@ -173,29 +142,6 @@ fn note_broken(trace: &Trace, broken: usize) {
     }
 }
 
-/// A certificate is not signed by its issuer's key: one of the two was renewed, damaged or forged.
-#[derive(Debug)]
-pub(crate) struct WrongSigner;
-
-impl fmt::Display for WrongSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("signed by another key than its issuer's")
-    }
-}
-
-impl std::error::Error for WrongSigner {}
-
-/// Whether a certificate was rejected only because of its position in the chain.
-fn is_about_role(error: &CertificateError) -> bool {
-    match error {
-        CertificateError::UnknownIssuer => true,
-        CertificateError::Other(OtherError(error)) => {
-            matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-        }
-        _ => false,
-    }
-}
-
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -205,30 +151,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let trusted = &self.trusted;
         self.observed.note_presented(end_entity, intermediates);
-        if !trusted.trusts_issuers && !trusted.pinned.contains(end_entity) {
-            return Err(CertificateError::UnknownIssuer.into());
-        }
-        let verified = trusted.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // A server's own certificate, given as the trusted one, is not an issuer, and a self-signed one made by
-            // `openssl req -x509` is a CA as well. webpki refuses both, after it has checked the validity.
-            Err(rustls::Error::InvalidCertificate(error))
-                if is_about_role(&error) && trusted.pinned.contains(end_entity) =>
-            {
-                let is_for_servers = describe(end_entity).is_some_and(|description| description.is_for_servers);
-                if !is_for_servers {
-                    return Err(CertificateError::InvalidPurpose.into());
-                }
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(CertificateError::Other(OtherError(Arc::new(WrongSigner))).into())
-            }
-            verified => verified,
-        }
+        self.trusted.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -254,7 +178,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Verifies chains with the system's roots or a policy, and signatures with the provider's algorithms.
+/// Judges chains of certificates by trust anchors or by a policy, and signatures by the provider's algorithms.
 #[derive(Debug)]
 struct Judge {
     by: By,
@@ -264,6 +188,8 @@ struct Judge {
 /// What verifies the chains.
 #[derive(Debug)]
 enum By {
+    /// The certificates of the user's file.
+    File(Vec<CertificateDer<'static>>),
     /// The system's trusted certificates. Only those that issued the server's chain are parsed.
     System(SystemRoots),
     /// A policy, which ignores the host name.
@@ -280,19 +206,25 @@ impl ServerCertVerifier for Judge {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        match &self.by {
-            By::System(system) => {
-                let chain = iter::once(end_entity).chain(intermediates);
-                let chain: Vec<EndEntityCert<'_>> = chain.filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
-                let issuers: Vec<&[u8]> = chain.iter().map(|certificate| certificate.issuer()).collect();
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(system.of_subjects(&issuers));
-                let certificate = ParsedCertificate::try_from(end_entity)?;
-                verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms.all)?;
-                verify_server_name(&certificate, server_name)?;
+        let found;
+        let trusted = match &self.by {
+            By::Policy(policy) => {
+                policy.verify(end_entity, intermediates, now, algorithms)?;
+                return Ok(ServerCertVerified::assertion());
             }
-            By::Policy(policy) => policy.verify(end_entity, intermediates, now, algorithms)?,
+            By::File(certificates) => certificates,
+            By::System(system) => {
+                found = system.needed_by(&Needed::by(end_entity, intermediates));
+                &found
+            }
+        };
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        if trusted.contains(end_entity) {
+            verify_own(end_entity, now)?;
+        } else {
+            verify_chain(end_entity, intermediates, trusted, Purpose::Servers, now, algorithms)?;
         }
+        verify_server_name(&certificate, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -213,8 +213,6 @@ fn empty_value_counts_as_not_given() {
         Probe::new([&addr, &format!("{flag}=")]).run().expect_healthy();
         Probe::new([&addr, flag, ""]).run().expect_healthy();
     }
-    // Empty names add nothing to the one that is given.
-    Probe::new([&addr, "-service=", "-service=down", "-service="]).run().expect(1, DOWN, "");
 }
 
 #[test]

@@ -100,10 +100,12 @@ fn each_service_is_checked_at_each_address() {
     servers[1].set("a", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
-    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
-    // An empty value counts as not given.
+    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
+    // An empty name beside others is the server as a whole.
     let lines = [
+        format!("127.0.0.1:{port}: \"\": status: SERVING"),
         format!("127.0.0.1:{port}: a: status: SERVING"),
+        format!("127.0.0.2:{port}: \"\": status: SERVING"),
         format!("127.0.0.2:{port}: a: service unhealthy (responded with \"NOT_SERVING\")"),
     ];
     assert_eq!((ran.code, without_durations(&ran).as_slice()), (Some(1), &lines[..]), "{ran}");

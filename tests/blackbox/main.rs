@@ -5,6 +5,7 @@ mod support;
 
 mod addresses;
 mod arguments;
+mod empty_values;
 mod environment;
 mod every_address;
 mod files;
@@ -22,6 +23,7 @@ mod rooms;
 mod spiffe;
 mod timeouts;
 mod tls;
+mod trust_anchors;
 mod wait;
 mod watch;
 mod without_root;

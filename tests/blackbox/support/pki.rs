@@ -92,9 +92,23 @@ impl Authority {
         })
     }
 
-    /// An intermediate authority. Its leaves include its certificate in their chains.
+    /// A certificate for the same name and key, with anything changed that a test wants changed.
+    pub fn renewed(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let mut params = authority_params(common_name);
+        change(&mut params);
+        params.self_signed(self.issuer.key()).expect("the parameters are valid").pem()
+    }
+
+    /// An authority below this one; its leaves bring its certificate along.
     pub fn intermediate(&self, common_name: &str) -> Self {
-        self.below(authority_params(common_name))
+        self.intermediate_with(common_name, |_| ())
+    }
+
+    /// The same, with anything changed that a test wants changed.
+    pub fn intermediate_with(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = authority_params(common_name);
+        change(&mut params);
+        self.below(params)
     }
 
     /// An issuer whose certificate is not that of a CA.
