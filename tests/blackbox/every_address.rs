@@ -100,7 +100,7 @@ fn each_service_is_checked_at_each_address() {
     servers[1].set("a", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in(hosts, NOWHERE, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
+    let ran = run_with_dns(hosts, NO_NAME_SERVER, &[&addr, "-all-addresses", "-service=", "-service=a", "-service=b"]);
     // An empty name beside others is the server as a whole.
     let lines = [
         format!("127.0.0.1:{port}: \"\": status: SERVING"),

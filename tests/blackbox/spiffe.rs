@@ -269,26 +269,26 @@ fn invalid_trust_anchors_are_rejected() {
     let not_a_ca = domain(|params| params.is_ca = IsCa::NoCa);
     let limited = domain(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let below = TrustDomain { name: "example.org", authority: limited.authority.intermediate("below") };
-    let impostor = TrustDomain { name: "example.org", authority: own.authority.impostor("impostor") };
+    let impostor = TrustDomain { name: "example.org", authority: valid.authority.impostor("impostor") };
     let of_impostor = "the certificate of CN=impostor in the server's chain";
     let of_it = "the certificate of CN=example.org in the bundle of example.org";
     for (number, (bundle, issuer, kind, cause)) in [
-        (&lapsed, &lapsed, "tls-certificate-expired", format!("{of_it} expired on 2021-02-03T00:00:00Z")),
+        (&expired, &expired, "tls-certificate-expired", format!("{of_it} expired on 2021-02-03T00:00:00Z")),
         (&early, &early, "tls-certificate-not-yet-valid", format!("{of_it} is not valid before 3000-01-01T00:00:00Z")),
         (
-            &no_issuer,
-            &no_issuer,
+            &without_cert_sign,
+            &without_cert_sign,
             "tls-certificate-unknown-issuer",
             format!("{of_it} may not sign certificates (no keyCertSign)"),
         ),
-        (&no_authority, &no_authority, "tls-certificate-unknown-issuer", format!("{of_it} is not a CA certificate")),
+        (&not_a_ca, &not_a_ca, "tls-certificate-unknown-issuer", format!("{of_it} is not a CA certificate")),
         (
             &limited,
             &below,
             "tls-certificate-invalid",
             format!("{of_it} allows no CA certificate below it, and the chain has one (path length)"),
         ),
-        (&own, &impostor, "tls-certificate-invalid", format!("{of_impostor} is not a CA certificate")),
+        (&valid, &impostor, "tls-certificate-invalid", format!("{of_impostor} is not a CA certificate")),
     ]
     .into_iter()
     .enumerate()

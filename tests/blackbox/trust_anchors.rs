@@ -9,7 +9,7 @@ use rcgen::{
 
 use crate::support::{
     pki::{Authority, Files, Leaf, pem},
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server,
     workload::{Agent, Reply, TrustDomain},
 };
@@ -144,7 +144,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Probes with the same certificates in a file, in the system's bundle, and in its directory.
-fn probe_each_way(files: &Files, leaf: &Leaf, trusted: &str, more: &[&str]) -> [(&'static str, Ran); 3] {
+fn probe_each_way(files: &Files, leaf: &Leaf, trusted: &str, more: &[&str]) -> [(&'static str, RunResult); 3] {
     let server = server::tls(leaf);
     let (addr, file) = (server.addr(), files.write("trusted.pem", trusted));
     let directory = files.path("directory");
