@@ -49,7 +49,9 @@ pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &
     let mut addresses = addresses(host, *port, deadline, trace).await?;
     addresses.sort_unstable();
     addresses.dedup();
-    if *host == Host::Loopback && addresses.iter().any(|address| own_addresses::is_own(address.ip())) {
+    if matches!(host, Host::Loopback | Host::Unspecified(_))
+        && addresses.iter().any(|address| own_addresses::is_own(address.ip()))
+    {
         // A machine without IPv6 does not have the loopback address of that family.
         addresses.retain(|address| own_addresses::is_own(address.ip()));
     }
@@ -68,6 +70,7 @@ async fn addresses(host: &Host, port: u16, deadline: Deadline, trace: &Trace) ->
     match host {
         Host::Name(name) => name::resolve(name, port, deadline, trace).await,
         Host::Loopback => Ok(own_addresses::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
+        Host::Unspecified(any) => Ok(own_addresses::loopback_from(*any).map(|it| SocketAddr::new(it, port)).to_vec()),
         Host::Ip(address) => Ok(vec![SocketAddr::new(*address, port)]),
     }
 }

@@ -20,6 +20,7 @@ use super::{
     danger::Anyone,
     observed::Observed,
     pem::PemFile,
+    server_name,
     system_roots::SystemRoots,
 };
 use crate::{
@@ -223,7 +224,13 @@ impl ServerCertVerifier for Verifier {
                 if !is_for_servers {
                     return Err(CertificateError::InvalidPurpose.into());
                 }
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                server_name::verify(end_entity, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            // The chain is verified before the name.
+            Err(rustls::Error::InvalidCertificate(error))
+                if server_name::is_absolute_name(&error, end_entity, server_name) =>
+            {
                 Ok(ServerCertVerified::assertion())
             }
             Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {

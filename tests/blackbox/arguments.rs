@@ -480,7 +480,7 @@ fn an_unverified_server_may_be_told_a_name() {
 
 #[test]
 fn a_server_name_that_can_never_be_one_is_refused() {
-    for name in ["a b", "a/b", "a@b", "[::1]", "a:1", "\u{e9}.test", &"a".repeat(64)] {
+    for name in ["a b", "a/b", "a@b", "[::1]", "a:", "\u{e9}.test", &"a".repeat(64)] {
         let ran = Probe::new([NOWHERE, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
         let begins = format!("error: -tls-server-name={name}: ");
         assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with(&begins), "{ran}");

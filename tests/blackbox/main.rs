@@ -5,6 +5,7 @@ mod support;
 
 mod addresses;
 mod arguments;
+mod dialling;
 mod environment;
 mod every_address;
 mod files;
