@@ -1,4 +1,5 @@
-//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket.
+//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket. The
+//! caller may then try the addresses that are left, one by one.
 
 mod name;
 mod own_addresses;
@@ -12,8 +13,9 @@ use std::net::SocketAddr;
 
 pub(crate) use self::{
     own_addresses::listening_elsewhere,
-    stream::Stream,
+    stream::{Reached, Stream},
     target::{Endpoint, Host, Target},
+    tcp::{connect_to, failure_at, list},
 };
 #[cfg(not(unix))]
 use crate::outcome::Kind;
@@ -23,16 +25,20 @@ use crate::{deadline::Deadline, outcome::Failure, trace::Trace};
 ///
 /// # Errors
 /// Those of the phases resolve and connect.
-pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Stream, Failure> {
+pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Reached, Failure> {
+    #[cfg(unix)]
+    let by_path = |stream| Reached { stream, address: None, failed: Vec::new(), left: Vec::new() };
     match &target.endpoint {
         Endpoint::Tcp(host, port) => {
             let addresses = addresses(host, *port, deadline, trace).await?;
             tcp::race(&target.address, addresses, deadline, trace).await
         }
         #[cfg(unix)]
-        Endpoint::Unix(path) => unix::connect(&target.address, path.clone(), deadline, trace).await,
+        Endpoint::Unix(path) => unix::connect(&target.address, path.clone(), deadline, trace).await.map(by_path),
         #[cfg(unix)]
-        Endpoint::Abstract(name) => unix::connect(&target.address, format!("\0{name}").into(), deadline, trace).await,
+        Endpoint::Abstract(name) => {
+            unix::connect(&target.address, format!("\0{name}").into(), deadline, trace).await.map(by_path)
+        }
         #[cfg(not(unix))]
         Endpoint::Unix(_) | Endpoint::Abstract(_) => {
             Err(Failure::new(Kind::Usage, "unix sockets are not supported on this system"))

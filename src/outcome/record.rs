@@ -17,6 +17,13 @@ pub(crate) struct Timings {
     pub(crate) rpc: Option<Duration>,
 }
 
+impl Timings {
+    /// The times of the phases that all addresses of a name have in common.
+    pub(crate) fn before_connect(&self) -> Self {
+        Self { spiffe: self.spiffe, resolve: self.resolve, ..Self::default() }
+    }
+}
+
 /// What the TLS handshake agreed on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Session {

@@ -1,14 +1,300 @@
-//! The way to the server: addresses in all the forms of the Go tool.
+//! The way to the server: the next address of a name, and addresses in all the forms of the Go tool.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, mpsc},
+};
+
+use rustls::{ServerConnection, StreamOwned};
 
 use crate::support::{
+    frames::{goaway, serving, settings},
+    names::probe_in,
+    peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
+    privileges,
     probe::{Probe, Ran},
     server::{self, Recorder, TlsSetup},
 };
 
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 99);
+
+type Script = fn(&mut Connection);
+type BoxedScript = Box<dyn Fn(&mut Connection) + Send + Sync>;
+
+fn serve(peer: &mut Connection) {
+    peer.take_request();
+    peer.send(serving());
+    peer.drain();
+}
+
+fn close(_: &mut Connection) {}
+
+fn be_silent(peer: &mut Connection) {
+    peer.drain();
+}
+
+fn speak(peer: &mut Connection, bytes: &[u8]) {
+    peer.greet();
+    peer.send(bytes);
+    peer.drain();
+}
+
+fn speak_http1(peer: &mut Connection) {
+    speak(peer, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+}
+
+fn speak_ssh(peer: &mut Connection) {
+    speak(peer, b"SSH-2.0-OpenSSH_9.2\r\n");
+}
+
+/// Closes plaintext connections without a word, and answers TLS.
+fn want_tls(peer: &mut Connection) {
+    let mut first = [0];
+    if matches!(peer.stream().peek(&mut first), Ok(1)) && first[0] == 22 {
+        peer.send([21, 3, 3, 0, 2, 2, 40]);
+        peer.drain();
+    }
+}
+
+/// Listeners on both loopback addresses, on one port.
+fn listeners() -> [TcpListener; 2] {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let port = first.local_addr().expect("it is bound").port();
+        // Another test may have the port of IPv6.
+        if let Ok(second) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+            return [first, second];
+        }
+    }
+}
+
+/// Servers at both addresses of `localhost`, and their port.
+fn pair(first: Script, second: Script) -> ([Peer; 2], u16) {
+    let [ipv4, ipv6] = listeners();
+    let peers = [Peer::on(ipv4, move |peer, _| first(peer)), Peer::on(ipv6, move |peer, _| second(peer))];
+    let port = peers[0].address.port();
+    (peers, port)
+}
+
+/// Servers at 127.0.0.1, 127.0.0.2 and so on, their port, and the hosts file in which `backend` has all of these addresses.
+fn backend(scripts: &[Script]) -> (Vec<Peer>, u16, String) {
+    let at = |last: usize, port: u16| {
+        let last = u8::try_from(last).expect("there are few");
+        TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).expect("the port is free there")
+    };
+    let first = at(1, 0);
+    let port = first.local_addr().expect("it is bound").port();
+    let others = (2..=scripts.len()).map(|last| at(last, port));
+    let peers: Vec<Peer> = [first]
+        .into_iter()
+        .chain(others)
+        .zip(scripts.to_vec())
+        .map(|(listener, script)| Peer::on(listener, move |peer, _| script(peer)))
+        .collect();
+    let hosts: Vec<String> = (1..=scripts.len()).map(|last| format!("127.0.0.{last} backend\n")).collect();
+    (peers, port, hosts.concat())
+}
+
 #[track_caller]
 fn expect_peer(ran: &Ran, peer: &str) {
     assert!(ran.code == Some(0) && ran.json()["peer"] == peer, "{ran}expected {peer}\n");
+}
+
+#[test]
+fn a_server_that_is_no_use_leads_to_the_next_address() {
+    let reset: Script = |peer| {
+        peer.greet();
+        peer.reset();
+    };
+    let refuse: Script = |peer| speak(peer, &goaway(0, 11, b"calm down"));
+    let speak_tls: Script = |peer| speak(peer, &[21, 3, 3, 0, 2, 2, 40]);
+    // At once, so that the usual time is enough.
+    let (_peers, port) = pair(close, serve);
+    Probe::new([format!(":{port}")]).run().expect_healthy();
+    for first in [close, reset, speak_http1, speak_ssh, speak_tls, refuse, be_silent] {
+        let (peers, port) = pair(first, serve);
+        let ran = Probe::new([&format!("-addr=localhost:{port}"), "-connect-timeout=20s", "-output=json"]).run();
+        expect_peer(&ran, &format!("[::1]:{port}"));
+        let took = &ran.json()["timings_ms"];
+        assert!(took["connect"].is_number() && took["http2"].is_number(), "{ran}");
+        assert_eq!(peers.map(|peer| peer.connections()), [1, 1]);
+    }
+}
+
+#[test]
+fn a_handshake_that_fails_leads_to_the_next_address() {
+    let files = Files::new();
+    let authority = Authority::new("Test CA");
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
+    let other = authority.server(&["other.test"]);
+    let own = authority.server(&["localhost"]);
+    let shake_hands = |leaf: &Leaf, alpn: &[&str]| {
+        let config = TlsSetup { leaf, versions: rustls::ALL_VERSIONS, alpn, clients: None }.config();
+        let script = move |peer: &mut Connection| {
+            let session = ServerConnection::new(Arc::clone(&config)).expect("the configuration is valid");
+            let mut stream: StreamOwned<ServerConnection, TcpStream> = StreamOwned::new(session, peer.stream());
+            let mut bytes = [0; 4096];
+            while matches!(std::io::Read::read(&mut stream, &mut bytes), Ok(1..)) {}
+        };
+        Box::new(script) as BoxedScript
+    };
+    let firsts: [BoxedScript; 6] = [
+        Box::new(close),
+        Box::new(be_silent),
+        Box::new(|peer| {
+            peer.send(settings(&[]));
+            peer.drain();
+        }),
+        shake_hands(&other, &["h2"]),
+        shake_hands(&own, &[]),
+        // After the handshake it is silent.
+        shake_hands(&own, &["h2"]),
+    ];
+    for first in firsts {
+        let server = server::tls(&own);
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, server.port())).expect("the port is free there");
+        let _first = Peer::on(listener, move |peer, _| first(peer));
+        let addr = format!("-addr=[::]:{}", server.port());
+        let flags = ["-tls", "-tls-server-name=localhost", "-connect-timeout=20s", "-output=json"];
+        let ran = Probe::new([&[addr.as_str(), &ca], &flags[..]].concat()).run();
+        expect_peer(&ran, &server.address.to_string());
+        assert!(ran.json()["tls"]["version"] == "TLSv1.3", "{ran}");
+    }
+}
+
+#[test]
+fn silent_addresses_leave_time_for_all_others() {
+    let Some(()) = privileges::root() else { return };
+    let (_peers, port, hosts) = backend(&[be_silent, be_silent, be_silent, serve]);
+    let arguments = [&format!("-addr=backend:{port}"), "-connect-timeout=20s", "-output=json"];
+    expect_peer(&probe_in(&hosts, NOWHERE, &arguments), &format!("127.0.0.4:{port}"));
+}
+
+#[test]
+fn a_slow_server_has_all_of_the_time() {
+    let [ipv4, ipv6] = listeners();
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let first = Peer::on(ipv4, move |peer, _| {
+        peer.greet();
+        // Longer than its share of the time.
+        receiver.lock().expect("nobody panics with it").recv().expect("the next address is tried");
+        peer.send(settings(&[]));
+        peer.await_request();
+        peer.send(serving());
+        peer.drain();
+    });
+    let _second = Peer::on(ipv6, move |peer, _| {
+        let _ = sender.send(());
+        peer.drain();
+    });
+    let addr = format!("-addr=localhost:{}", first.address.port());
+    let ran = Probe::new([&addr, "-connect-timeout=20s", "-rpc-timeout=20s", "-output=json"]).run();
+    expect_peer(&ran, &first.address.to_string());
+}
+
+#[test]
+fn the_failure_says_what_each_address_did() {
+    let http1 = "the server answered with HTTP/1: \"HTTP/1.1 400 Bad Request\"";
+    let (_peers, port) = pair(speak_http1, speak_ssh);
+    let ran = Probe::new([format!("-addr=localhost:{port}")]).run();
+    let ssh = "the server answered with \"SSH-2.0-OpenSSH_9.2\", as SSH does";
+    let line = format!("error: no HTTP/2 from localhost:{port}: {http1} (127.0.0.1:{port}); [::1]:{port}: {ssh}");
+    ran.expect_error(1, &line);
+
+    let (_peers, port) = pair(speak_http1, speak_http1);
+    let line = format!("error: no HTTP/2 from localhost:{port}: {http1} (127.0.0.1:{port}, [::1]:{port})");
+    let ran = Probe::new([&format!("-addr=localhost:{port}"), "-v"]).run();
+    assert!(ran.stderr.contains(&line) && ran.stderr.contains(&format!("http2: [::1]:{port}: {http1}\n")), "{ran}");
+
+    // The one that came furthest decides, and it is the peer.
+    let (_peers, port) = pair(be_silent, speak_ssh);
+    let ran = Probe::new([&format!("-addr=localhost:{port}"), "-output=json"]).run();
+    ran.expect_kind(1, "http2", "server-silent");
+    assert_eq!(ran.json()["peer"], format!("127.0.0.1:{port}"), "{ran}");
+    let message = format!(
+        "no HTTP/2 from localhost:{port}: connected, but the server sent nothing within 1s (127.0.0.1:{port}); \
+         [::1]:{port}: {ssh}"
+    );
+    assert_eq!(ran.json()["error"]["message"], message, "{ran}");
+}
+
+#[test]
+fn a_loopback_address_that_refuses_tells_nothing_where_the_other_answers() {
+    let peer = Peer::new(|peer, _| speak_http1(peer));
+    let port = peer.address.port();
+    let line = format!(
+        "error: no HTTP/2 from localhost:{port}: the server answered with HTTP/1: \"HTTP/1.1 400 Bad Request\""
+    );
+    Probe::new([format!("-addr=localhost:{port}")]).run().expect_error(1, &line);
+    // It is no reason to retry either.
+    Probe::new([&format!("-addr=localhost:{port}"), "-connect-timeout=1h"]).run().expect_error(1, &line);
+}
+
+#[test]
+fn an_address_that_refuses_is_named_beside_one_that_answers() {
+    let Some(()) = privileges::root() else { return };
+    let (_peers, port, hosts) = backend(&[speak_http1]);
+    for hosts in [format!("{hosts}127.0.0.9 backend\n"), format!("127.0.0.9 backend\n{hosts}")] {
+        let ran = probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]);
+        let line = format!(
+            "error: no HTTP/2 from backend:{port}: the server answered with HTTP/1: \"HTTP/1.1 400 Bad Request\" \
+             (127.0.0.1:{port}); 127.0.0.9:{port}: connection refused"
+        );
+        ran.expect_error(1, &line);
+    }
+}
+
+#[test]
+fn the_second_look_is_at_the_address_that_closed() {
+    let (_peers, port) = pair(speak_ssh, want_tls);
+    let ran = Probe::new([format!("-addr=localhost:{port}")]).run();
+    let lines = format!(
+        "error: no HTTP/2 from localhost:{port}: the server closes plaintext connections and answers TLS \
+         ([::1]:{port}); 127.0.0.1:{port}: the server answered with \"SSH-2.0-OpenSSH_9.2\", as SSH does\n\
+         hint: add -tls\n"
+    );
+    ran.expect(1, "", &lines);
+}
+
+#[test]
+fn each_attempt_is_at_each_address() {
+    let [ipv4, ipv6] = listeners();
+    let first = Peer::on(ipv4, |_, _| {});
+    let second = Peer::on(ipv6, |peer, number| {
+        if number > 2 {
+            serve(peer);
+        }
+    });
+    let addr = format!("-addr=localhost:{}", first.address.port());
+    Probe::new([&addr, "-connect-timeout=20s"]).run().expect_healthy();
+    assert_eq!(second.connections(), 4);
+    // What another attempt cannot change at any address ends the probe.
+    let (peers, port) = pair(speak_http1, speak_ssh);
+    let ran = Probe::new([&format!("-addr=localhost:{port}"), "-connect-timeout=1h", "-output=json"]).run();
+    ran.expect_kind(1, "http2", "server-speaks-http1");
+    assert_eq!(peers.map(|peer| peer.connections()), [1, 1]);
+}
+
+#[test]
+fn two_lines_for_one_name_are_two_addresses() {
+    let Some(()) = privileges::root() else { return };
+    let (_peers, port, hosts) = backend(&[serve, serve]);
+    let addr = format!("-addr=backend:{port}");
+    let ran = probe_in(&hosts, NOWHERE, &[&addr, "-all-addresses", "-output=json"]);
+    let peers: Vec<String> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("it is JSON")["peer"].to_string())
+        .collect();
+    assert_eq!((ran.code, peers), (Some(0), [1, 2].map(|last| format!("\"127.0.0.{last}:{port}\"")).to_vec()), "{ran}");
+    // One is enough for a plain probe: where the first refuses, and where it closes.
+    probe_in(&format!("127.0.0.9 backend\n{hosts}"), NOWHERE, &[&addr]).expect_healthy();
+    let (_peers, port, hosts) = backend(&[close, serve]);
+    probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]).expect_healthy();
+    let ran = probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses"]);
+    assert!(ran.code == Some(1) && ran.stderr.starts_with(&format!("error: 127.0.0.1:{port}: ")), "{ran}");
 }
 
 /// Probes by TLS and returns the `:authority` that the server saw.
