@@ -125,3 +125,23 @@ impl Connector<'_> {
         }
     }
 }
+
+/// Each endpoint that the target stands for. With `keeps_trying`, a name that does not resolve yet is looked up again until
+/// the deadline.
+///
+/// # Errors
+/// Those of the phase resolve.
+pub(crate) async fn every_endpoint(
+    target: &Target,
+    keeps_trying: bool,
+    deadline: Deadline,
+    trace: &Trace,
+) -> Result<Vec<Target>, Failure> {
+    let mut retries = Retries::new(keeps_trying, deadline);
+    loop {
+        match net::every_endpoint(target, deadline, trace).await {
+            Ok(targets) => return Ok(targets),
+            Err(failure) => retries.after(failure, deadline.remaining().is_zero()).await?,
+        }
+    }
+}

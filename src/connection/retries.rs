@@ -7,13 +7,15 @@ use tokio::time::sleep;
 use crate::{
     backoff::Backoff,
     deadline::Deadline,
-    outcome::{Failure, Retry},
+    outcome::{Failure, Phase, Retry},
 };
 
 /// The first pause between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause between attempts to resolve a name. Name servers are shared.
+const LONGEST_PAUSE_OF_NAMES: Duration = Duration::from_millis(500);
 
 /// The attempts so far.
 #[derive(Debug)]
@@ -23,12 +25,20 @@ pub(super) struct Retries {
     attempts: u32,
     last: Option<Failure>,
     pauses: Backoff,
+    pauses_of_names: Backoff,
 }
 
 impl Retries {
     /// Until the deadline, if `keeps_trying`, and else none.
     pub(super) fn new(keeps_trying: bool, deadline: Deadline) -> Self {
-        Self { keeps_trying, deadline, attempts: 0, last: None, pauses: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+        Self {
+            keeps_trying,
+            deadline,
+            attempts: 0,
+            last: None,
+            pauses: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            pauses_of_names: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE_OF_NAMES),
+        }
     }
 
     /// Takes the failure of an attempt, and waits until it is time for the next. `is_over` says whether the deadline had
@@ -49,7 +59,8 @@ impl Retries {
         if is_over || failure.retry != Retry::WhileConnecting || !self.keeps_trying {
             return Err(failure);
         }
-        let pause = self.pauses.pause();
+        let pauses = if failure.kind.phase() == Phase::Resolve { &mut self.pauses_of_names } else { &mut self.pauses };
+        let pause = pauses.pause();
         self.last = Some(failure);
         sleep(pause.min(self.deadline.remaining())).await;
         Ok(())

@@ -1,15 +1,15 @@
-//! The way to the server: the next address of a name, and addresses in all the forms of the Go tool.
+//! The way to the server: the next address of a name, names that appear late, and addresses in all the forms of the Go tool.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, atomic::AtomicUsize, mpsc},
 };
 
 use rustls::{ServerConnection, StreamOwned};
 
 use crate::support::{
     frames::{goaway, serving, settings},
-    names::probe_in,
+    names::{NameServer, Resolver, probe_in, resolve_on, start_in},
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
     privileges,
@@ -295,6 +295,69 @@ fn two_lines_for_one_name_are_two_addresses() {
     probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]).expect_healthy();
     let ran = probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses"]);
     assert!(ran.code == Some(1) && ran.stderr.starts_with(&format!("error: 127.0.0.1:{port}: ")), "{ran}");
+}
+
+/// A name server that answers so many questions by `first`, and then knows the name.
+fn knows_later(last: u8, questions: usize, first: Resolver) -> NameServer {
+    let known = Resolver::Answers(vec![Ipv4Addr::LOCALHOST.into()]);
+    let questions = Arc::new(AtomicUsize::new(questions));
+    NameServer::new([127, 53, 4, last], Resolver::AtFirst(questions, Box::new(first), Box::new(known)))
+}
+
+#[test]
+fn a_name_that_appears_late_is_found_if_the_user_gave_it_time() {
+    let Some(()) = privileges::root() else { return };
+    let server = server::plaintext();
+    let addr = format!("-addr=user-service:{}", server.port());
+    let firsts = [Resolver::SaysNoSuchName, Resolver::Answers(Vec::new()), Resolver::Fails, Resolver::Says(5)];
+    for (last, first) in (1..).zip(firsts) {
+        let dns = knows_later(last, 6, first);
+        probe_in("", dns.address, &[&addr, "-connect-timeout=20s"]).expect_healthy();
+        assert_eq!(dns.asked().len(), 8);
+    }
+    // Without that time, once.
+    let dns = knows_later(10, 6, Resolver::SaysNoSuchName);
+    let ran = probe_in("", dns.address, &[&addr, "-output=json"]);
+    ran.expect_kind(1, "resolve", "name-not-found");
+    assert_eq!(dns.asked(), ["user-service A", "user-service AAAA"]);
+}
+
+#[test]
+fn all_addresses_and_watches_wait_for_a_name_too() {
+    let Some(()) = privileges::root() else { return };
+    let server = server::plaintext();
+    let addr = format!("-addr=user-service:{}", server.port());
+    let dns = knows_later(20, 6, Resolver::SaysNoSuchName);
+    let ran = probe_in("", dns.address, &[&addr, "-connect-timeout=20s", "-all-addresses"]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("status: SERVING"), "{ran}");
+    for (last, flags) in [(21, &["-watch"][..]), (22, &["-watch", "-all-addresses"])] {
+        let dns = knows_later(last, 6, Resolver::SaysNoSuchName);
+        let arguments = [&[addr.as_str(), "-connect-timeout=20s"], flags].concat();
+        let (mut running, _files) = start_in("", dns.address, &arguments);
+        let (stdout, _) = running.follow();
+        assert!(stdout.next().ends_with("status: SERVING"));
+        running.signal("-TERM");
+        running.finish();
+    }
+}
+
+#[test]
+fn a_name_that_never_appears_is_told_with_the_attempts() {
+    let Some(()) = privileges::root() else { return };
+    let dns = resolve_on([127, 53, 4, 30], Resolver::SaysNoSuchName);
+    let ran = probe_in("", dns, &["-addr=user-service:50051", "-connect-timeout=3s"]);
+    let attempts = ran
+        .stderr
+        .strip_prefix("error: cannot resolve \"user-service\": no such host (")
+        .and_then(|rest| rest.split_once(" attempts in 3s)\nhint: in Docker, "))
+        .and_then(|(attempts, _)| attempts.parse::<u32>().ok());
+    // The pauses grow from 20 ms to 500 ms.
+    assert!(ran.code == Some(1) && attempts.is_some_and(|attempts| (3..=12).contains(&attempts)), "{ran}");
+    let ran = probe_in("", dns, &["-addr=user-service:50051", "-connect-timeout=300ms", "-output=json"]);
+    ran.expect_kind(1, "resolve", "name-not-found");
+    // An interface is there or not.
+    let ran = Probe::new(["-addr=[fe80::1%nonexistent9]:1", "-connect-timeout=1h"]).run();
+    ran.expect_error(1, "error: cannot resolve \"fe80::1%nonexistent9\": no such network interface");
 }
 
 /// Probes by TLS and returns the `:authority` that the server saw.

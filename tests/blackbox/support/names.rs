@@ -4,7 +4,10 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -27,6 +30,8 @@ pub enum Resolver {
     AnswersAfterForgeries(Vec<IpAddr>),
     /// Answers over TCP; over UDP it only says that the answer is too long.
     AnswersOverTcp(Vec<IpAddr>),
+    /// Answers so many questions by the first, and the others by the second.
+    AtFirst(Arc<AtomicUsize>, Box<Resolver>, Box<Resolver>),
     SaysNoSuchName,
     Fails,
     /// Answers with this response code and nothing else.
@@ -126,6 +131,10 @@ impl Resolver {
     fn messages(&self, query: &Query) -> Vec<Vec<u8>> {
         let wrong: IpAddr = [127, 66, 66, 66].into();
         let answer = match self {
+            Self::AtFirst(left, first, then) => {
+                let is_first = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+                return if is_first { first.messages(query) } else { then.messages(query) };
+            }
             Self::Answers(addresses) => query.answer(0, addresses),
             Self::Knows(name, addresses) if query.name == *name => query.answer(0, addresses),
             Self::AnswersByAlias(addresses) => {
