@@ -4,7 +4,7 @@ mod headers;
 mod options;
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     time::Duration,
 };
@@ -202,7 +202,7 @@ fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
         _ => None,
     };
     let server_name = match &options.tls_server_name {
-        Some(given) => server_name(given.text.clone()).map_err(|error| given.unusable(&error))?,
+        Some(given) => server_name(without_port(&given.text).to_owned()).map_err(|error| given.unusable(&error))?,
         None => server_name(target.server_name()).map_err(|error| {
             Failure::new(Kind::Usage, format!("the address: {error}")).hint("give a name with -tls-server-name")
         })?,
@@ -230,7 +230,24 @@ fn path(given: &Given) -> Result<PathBuf, Failure> {
 }
 
 fn server_name(text: String) -> Result<ServerName<'static>> {
+    // Certificates hold `::ffff:127.0.0.1` as the address of IPv4 that it is.
+    let address: Option<IpAddr> = text.parse().ok();
+    let text = address.map_or(text, |address| address.to_canonical().to_string());
     ServerName::try_from(text).map_err(|_| anyhow!("not a name that a certificate can be valid for"))
+}
+
+/// The host of `-tls-server-name`, which certificates are valid for. A port after it belongs to the authority alone.
+fn without_port(server_name: &str) -> &str {
+    let is_port =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|it: u16| it > 0);
+    let Some((host, _)) = server_name.rsplit_once(':').filter(|(_, port)| is_port(port)) else { return server_name };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bracketed.filter(|address| address.parse::<IpAddr>().is_ok()) {
+        Some(address) => address,
+        // An address of IPv6 without brackets has no port.
+        None if host.contains(':') => server_name,
+        None => host,
+    }
 }
 
 fn authority_of(server_name: &str) -> Result<Authority> {

@@ -1,25 +1,21 @@
-//! Connects to the target: dial, TLS, HTTP/2; once, or with retries until the deadline.
+//! Connections to the target: dial, TLS, HTTP/2; at one address or the next, once or again while there is time.
 
+mod next_address;
+mod not_connected;
+mod retries;
 mod second_look;
 
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use tokio::time::sleep;
-
+use self::{not_connected::NotConnected, retries::Retries};
 use crate::{
-    backoff::Backoff,
     deadline::Deadline,
     http2::{self, Purpose},
-    net::{self, Target},
+    net::{self, Stream, Target},
     outcome::{Failure, Kind, Retry},
     tls,
     trace::Trace,
 };
-
-/// The first pause between attempts to connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// How to connect.
 #[derive(Debug, Clone, Copy)]
@@ -44,34 +40,20 @@ impl Connector<'_> {
     /// # Errors
     /// Those of the phases resolve to http2.
     pub(crate) async fn connect(&self, deadline: Deadline, trace: &Trace) -> Result<Connection, Failure> {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut attempts = 0;
+        let mut retries = Retries::new(self.keeps_trying, deadline);
         let mut has_looked = false;
-        let mut last: Option<Failure> = None;
         loop {
-            let mut failure = match self.connect_once(deadline, trace).await {
+            let mut not_connected = match self.attempt(deadline, trace).await {
                 Ok(connection) => return Ok(connection),
-                Err(failure) => failure,
+                Err(not_connected) => not_connected,
             };
-            attempts += 1;
             let is_over = deadline.remaining().is_zero();
-            if failure.retry == Retry::WhileConnecting && !has_looked {
-                has_looked = matches!(failure.kind, Kind::ClosedEarly | Kind::TlsFailed);
-                failure = second_look::explain(failure, self.target, self.tls, deadline).await;
+            let furthest = &mut not_connected.furthest;
+            if furthest.failure.retry == Retry::WhileConnecting && !has_looked {
+                has_looked = matches!(furthest.failure.kind, Kind::ClosedEarly | Kind::TlsFailed);
+                second_look::explain(&mut furthest.failure, self.target, furthest.address, self.tls, deadline).await;
             }
-            if is_over && let Some(last) = last {
-                // An attempt that the deadline cut off says less than the previous one, unless it got to a later phase.
-                if failure.kind.phase() <= last.kind.phase() {
-                    failure = last;
-                }
-                failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
-                return Err(failure);
-            }
-            if is_over || failure.retry != Retry::WhileConnecting || !self.keeps_trying {
-                return Err(failure);
-            }
-            last = Some(failure);
-            sleep(backoff.pause().min(deadline.remaining())).await;
+            retries.after(not_connected.into_failure(self.target, trace), is_over).await?;
         }
     }
 
@@ -80,10 +62,31 @@ impl Connector<'_> {
     /// # Errors
     /// Those of the phases resolve to http2.
     pub(crate) async fn connect_once(&self, deadline: Deadline, trace: &Trace) -> Result<Connection, Failure> {
-        let target = &self.target.address;
+        let attempt = self.attempt(deadline, trace).await;
+        attempt.map_err(|not_connected| not_connected.into_failure(self.target, trace))
+    }
+
+    /// Tries each address of the target until a connection is open.
+    async fn attempt(&self, deadline: Deadline, trace: &Trace) -> Result<Connection, NotConnected> {
         trace.begin_attempt();
-        let stream = net::connect(self.target, deadline, trace).await;
-        let mut stream = stream.map_err(|failure| self.in_phase_of_break(failure))?;
+        let reached = net::connect(self.target, deadline, trace).await;
+        let reached = reached.map_err(|failure| self.in_phase_of_break(failure))?;
+        if reached.left.is_empty() && reached.failed.is_empty() {
+            return Ok(self.open(reached.stream, deadline, trace).await?);
+        }
+        // Boxed, so that the probe of an address stays small.
+        Box::pin(next_address::connect(self, reached, deadline, trace)).await
+    }
+
+    /// Opens a connection to one address of several.
+    async fn connect_to(&self, address: SocketAddr, deadline: Deadline, trace: &Trace) -> Result<Connection, Failure> {
+        let stream = net::connect_to(&self.target.address, address, deadline, trace).await;
+        self.open(stream.map_err(|failure| self.in_phase_of_break(failure))?, deadline, trace).await
+    }
+
+    /// Opens a connection over a stream.
+    async fn open(&self, mut stream: Stream, deadline: Deadline, trace: &Trace) -> Result<Connection, Failure> {
+        let target = &self.target.address;
         let mut handshake = None;
         if let Some(tls) = self.tls {
             let (encrypted, done) = tls.handshake(stream, target, deadline, trace).await?;
@@ -119,6 +122,26 @@ impl Connector<'_> {
                 .late_failure(handshake, &self.target.address, connection.http2.end().as_ref(), false)
                 .unwrap_or(failure),
             _ => failure,
+        }
+    }
+}
+
+/// Each endpoint that the target stands for. With `keeps_trying`, a name that does not resolve yet is looked up again until
+/// the deadline.
+///
+/// # Errors
+/// Those of the phase resolve.
+pub(crate) async fn every_endpoint(
+    target: &Target,
+    keeps_trying: bool,
+    deadline: Deadline,
+    trace: &Trace,
+) -> Result<Vec<Target>, Failure> {
+    let mut retries = Retries::new(keeps_trying, deadline);
+    loop {
+        match net::every_endpoint(target, deadline, trace).await {
+            Ok(targets) => return Ok(targets),
+            Err(failure) => retries.after(failure, deadline.remaining().is_zero()).await?,
         }
     }
 }

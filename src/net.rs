@@ -1,4 +1,5 @@
-//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket.
+//! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket. The
+//! caller may then try the addresses that are left, one by one.
 
 mod name;
 mod own_addresses;
@@ -12,8 +13,9 @@ use std::net::SocketAddr;
 
 pub(crate) use self::{
     own_addresses::listening_elsewhere,
-    stream::Stream,
+    stream::{Reached, Stream},
     target::{Endpoint, Host, Target},
+    tcp::{connect_to, failure_at, list},
 };
 #[cfg(not(unix))]
 use crate::outcome::Kind;
@@ -23,16 +25,20 @@ use crate::{deadline::Deadline, outcome::Failure, trace::Trace};
 ///
 /// # Errors
 /// Those of the phases resolve and connect.
-pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Stream, Failure> {
+pub(crate) async fn connect(target: &Target, deadline: Deadline, trace: &Trace) -> Result<Reached, Failure> {
+    #[cfg(unix)]
+    let by_path = |stream| Reached { stream, address: None, failed: Vec::new(), left: Vec::new() };
     match &target.endpoint {
         Endpoint::Tcp(host, port) => {
             let addresses = addresses(host, *port, deadline, trace).await?;
             tcp::race(&target.address, addresses, deadline, trace).await
         }
         #[cfg(unix)]
-        Endpoint::Unix(path) => unix::connect(&target.address, path.clone(), deadline, trace).await,
+        Endpoint::Unix(path) => unix::connect(&target.address, path.clone(), deadline, trace).await.map(by_path),
         #[cfg(unix)]
-        Endpoint::Abstract(name) => unix::connect(&target.address, format!("\0{name}").into(), deadline, trace).await,
+        Endpoint::Abstract(name) => {
+            unix::connect(&target.address, format!("\0{name}").into(), deadline, trace).await.map(by_path)
+        }
         #[cfg(not(unix))]
         Endpoint::Unix(_) | Endpoint::Abstract(_) => {
             Err(Failure::new(Kind::Usage, "unix sockets are not supported on this system"))
@@ -49,7 +55,9 @@ pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &
     let mut addresses = addresses(host, *port, deadline, trace).await?;
     addresses.sort_unstable();
     addresses.dedup();
-    if *host == Host::Loopback && addresses.iter().any(|address| own_addresses::is_own(address.ip())) {
+    if matches!(host, Host::Loopback | Host::Unspecified(_))
+        && addresses.iter().any(|address| own_addresses::is_own(address.ip()))
+    {
         // A machine without IPv6 does not have the loopback address of that family.
         addresses.retain(|address| own_addresses::is_own(address.ip()));
     }
@@ -68,6 +76,7 @@ async fn addresses(host: &Host, port: u16, deadline: Deadline, trace: &Trace) ->
     match host {
         Host::Name(name) => name::resolve(name, port, deadline, trace).await,
         Host::Loopback => Ok(own_addresses::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()),
+        Host::Unspecified(any) => Ok(own_addresses::loopback_from(*any).map(|it| SocketAddr::new(it, port)).to_vec()),
         Host::Ip(address) => Ok(vec![SocketAddr::new(*address, port)]),
     }
 }

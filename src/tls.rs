@@ -8,6 +8,7 @@ mod danger;
 mod failure;
 mod observed;
 mod pem;
+mod server_name;
 mod system_roots;
 mod verifier;
 

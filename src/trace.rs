@@ -29,13 +29,16 @@ pub struct Trace {
     address: Option<String>,
     /// The records of several addresses.
     branches: RefCell<Vec<Rc<RefCell<Record>>>>,
+    /// The record of the trace that this one runs beside.
+    main: Option<Rc<RefCell<Record>>>,
 }
 
 impl Trace {
     /// Makes an empty trace.
     #[must_use]
     pub fn new(follower: Option<Follower>) -> Self {
-        Self { record: Rc::new(RefCell::new(Record::new())), follower, address: None, branches: RefCell::default() }
+        let record = Rc::new(RefCell::new(Record::new()));
+        Self { record, follower, address: None, branches: RefCell::default(), main: None }
     }
 
     /// A trace without a follower, for connections that are not part of the probe.
@@ -50,6 +53,21 @@ impl Trace {
         branch.address = Some(address.to_owned());
         self.branches.borrow_mut().push(Rc::clone(&branch.record));
         branch
+    }
+
+    /// A trace of an attempt at another address, beside the attempt that this trace is about. The phase that it begins is the
+    /// phase of both.
+    pub(crate) fn beside(&self) -> Self {
+        let mut beside = Self::new(self.follower.clone());
+        beside.record.borrow_mut().timings = self.record.borrow().timings.before_connect();
+        beside.address.clone_from(&self.address);
+        beside.main = Some(Rc::clone(&self.record));
+        beside
+    }
+
+    /// Replaces the record by that of an attempt that ran beside.
+    pub(crate) fn adopt(&self, beside: &Self) {
+        *self.record.borrow_mut() = beside.record();
     }
 
     /// Marks that a branch's attempt is over.
@@ -85,6 +103,9 @@ impl Trace {
     /// Begins a phase. Its time runs from the returned moment.
     pub(crate) fn begin(&self, phase: Phase) -> Instant {
         self.record.borrow_mut().phase = phase;
+        if let Some(main) = &self.main {
+            main.borrow_mut().phase = phase;
+        }
         Instant::now()
     }
 

@@ -165,7 +165,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "connect-timeout",
                 One("DURATION", |options| &mut options.connect_timeout),
-                "Resolve, connect, TLS and HTTP/2 together; if given, a refused address is retried until then \
+                "Resolve, connect, TLS, HTTP/2; if given, a refused address or missing name is retried until then \
                  [default: 1s]",
             ),
             Flag::new(

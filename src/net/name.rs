@@ -62,10 +62,14 @@ fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
     let servers = resolver::summary(&findings.exchanges);
     let failure = |kind, cause: &str| Failure::new(kind, format!("cannot resolve {name:?}: {cause}"));
     match cause {
-        Cause::NoSuchHost if name.contains('.') => failure(Kind::NameNotFound, "no such host"),
+        // In Docker and Kubernetes a name appears when its container is ready.
+        Cause::NoSuchHost if name.contains('.') => {
+            failure(Kind::NameNotFound, "no such host").retry(Retry::WhileConnecting)
+        }
         Cause::NoSuchHost => failure(Kind::NameNotFound, "no such host")
-            .hint("in Docker, both containers must share a network for this name to exist"),
-        Cause::NoAddress => failure(Kind::NameNotFound, "it has no address"),
+            .hint("in Docker, both containers must share a network for this name to exist")
+            .retry(Retry::WhileConnecting),
+        Cause::NoAddress => failure(Kind::NameNotFound, "it has no address").retry(Retry::WhileConnecting),
         Cause::NoSuchInterface => failure(Kind::NameNotFound, "no such network interface"),
         Cause::NoUsableAnswer => {
             let failure = match &findings.without_servers {

@@ -10,12 +10,18 @@ use crate::{deadline::Deadline, resolver};
 /// The loopback addresses of both families.
 pub(super) const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
+/// The loopback addresses of both families, the one of this address's family first.
+pub(super) fn loopback_from(first: IpAddr) -> [IpAddr; 2] {
+    let [ipv4, ipv6] = LOOPBACK;
+    if first.is_ipv4() { [ipv4, ipv6] } else { [ipv6, ipv4] }
+}
+
 /// Finds another address of this machine that accepts connections on the endpoint's port, if the endpoint is on this
 /// machine: a server may listen on one interface or address family only. In a container, no other tool can show that.
 pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline) -> Option<SocketAddr> {
     let Endpoint::Tcp(host, port) = endpoint else { return None };
     let dialled = match host {
-        Host::Loopback => LOOPBACK.to_vec(),
+        Host::Loopback | Host::Unspecified(_) => LOOPBACK.to_vec(),
         Host::Ip(address) => vec![*address],
         Host::Name(name) => {
             let found = Box::pin(resolver::lookup(name, *port, deadline)).await.ok()?;

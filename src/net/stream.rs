@@ -1,5 +1,7 @@
 //! The streams that connect to a server.
 
+use std::{io, net::SocketAddr};
+
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Carries bytes to and from the server: TCP, a unix socket, or TLS over either.
@@ -9,3 +11,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// An open stream to the server, of any kind.
 pub(crate) type Stream = Box<dyn Io>;
+
+/// An open stream to the target, and what became of its addresses.
+pub(crate) struct Reached {
+    pub(crate) stream: Stream,
+    /// The address at the other end; a unix socket has none.
+    pub(crate) address: Option<SocketAddr>,
+    /// The addresses that failed, and how.
+    pub(crate) failed: Vec<(SocketAddr, io::Error)>,
+    /// The addresses that are left to try.
+    pub(crate) left: Vec<SocketAddr>,
+}

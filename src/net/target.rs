@@ -1,7 +1,7 @@
 //! Parses targets (gRPC's address syntax in grpc/doc/naming.md, and what the Go tool accepts) into endpoints.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -41,6 +41,8 @@ pub(crate) enum Endpoint {
 pub(crate) enum Host {
     /// This machine: an empty host, or `localhost` (RFC 6761, section 6.3), which needs no resolver.
     Loopback,
+    /// This machine, by the unspecified address of the family to try first: `0.0.0.0` or `[::]`.
+    Unspecified(IpAddr),
     /// An address.
     Ip(IpAddr),
     /// A name to resolve, or an address with a zone.
@@ -66,7 +68,7 @@ impl Target {
     /// it is also the SNI.
     pub(crate) fn server_name(&self) -> String {
         match &self.endpoint {
-            Endpoint::Tcp(Host::Ip(address), _) => address.to_string(),
+            Endpoint::Tcp(Host::Ip(address) | Host::Unspecified(address), _) => address.to_string(),
             Endpoint::Tcp(Host::Name(name), _) => name.split('%').next().unwrap_or(name).to_owned(),
             Endpoint::Tcp(Host::Loopback, _) | Endpoint::Unix(_) | Endpoint::Abstract(_) => "localhost".to_owned(),
         }
@@ -80,17 +82,22 @@ fn parse(text: &str) -> Result<Parsed> {
     ensure!(!text.contains(char::is_control), NO_SPACES);
     let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
     match scheme.to_ascii_lowercase().as_str() {
-        "dns" => host_and_port(without_authority(rest, "dns")?, Some(DNS_DEFAULT_PORT)),
+        "dns" => match endpoint_of(rest) {
+            Some(("", endpoint)) => host_and_port(endpoint, Some(DNS_DEFAULT_PORT)),
+            _ => bail!("dns://SERVER/… is not supported; write dns:///host:port (three slashes)"),
+        },
         "passthrough" => {
-            let endpoint = without_authority(rest, "passthrough")?;
+            // The authority means nothing to this scheme.
+            let (_, endpoint) = endpoint_of(rest)
+                .ok_or_else(|| anyhow!("no address follows; write passthrough:///host:port (three slashes)"))?;
             match endpoint.split_once(':') {
                 Some(("unix", path)) => unix(path),
                 Some(("unix-abstract", name)) => unix_abstract(name),
                 _ => host_and_port(endpoint, None),
             }
         }
-        "ipv4" => of_family(rest, IpAddr::is_ipv4, "ipv4:1.2.3.4:50051"),
-        "ipv6" => of_family(rest, IpAddr::is_ipv6, "ipv6:[::1]:50051"),
+        "ipv4" => of_family(rest, false, "ipv4:1.2.3.4:50051"),
+        "ipv6" => of_family(rest, true, "ipv6:[::1]:50051"),
         "unix" => unix(rest),
         "unix-abstract" => unix_abstract(rest),
         "xds" | "vsock" | "google-c2p" => bail!("{scheme}: addresses are not supported; write host:port"),
@@ -119,18 +126,23 @@ fn host_of_url(rest: &str) -> String {
     }
 }
 
-/// Strips the `//` and `/` of `scheme:///endpoint`. An authority between them would be a DNS server, which is not supported.
-fn without_authority<'t>(rest: &'t str, scheme: &str) -> Result<&'t str> {
-    let Some(after) = rest.strip_prefix("//") else { return Ok(rest) };
-    after
-        .strip_prefix('/')
-        .ok_or_else(|| anyhow!("{scheme}://SERVER/… is not supported; write {scheme}:///host:port (three slashes)"))
+/// Splits what follows `scheme:` into its authority and the endpoint (RFC 3986, section 3), which is `host:port`, `/host:port`
+/// or `//authority/host:port`. `None`: an authority without an endpoint.
+fn endpoint_of(rest: &str) -> Option<(&str, &str)> {
+    match rest.strip_prefix("//") {
+        Some(after) => after.split_once('/'),
+        None => Some(("", rest.strip_prefix('/').unwrap_or(rest))),
+    }
 }
 
-fn of_family(rest: &str, family: fn(&IpAddr) -> bool, example: &str) -> Result<Parsed> {
-    let target = host_and_port(rest, None)?;
-    match &target.0 {
-        Endpoint::Tcp(Host::Ip(address), _) if family(address) => Ok(target),
+/// Reads an address of one family, which the number of colons tells: one stands before the port.
+fn of_family(rest: &str, is_ipv6: bool, example: &str) -> Result<Parsed> {
+    match host_and_port(rest, None)? {
+        (Endpoint::Tcp(Host::Ip(address) | Host::Unspecified(address), port), authority)
+            if (rest.matches(':').count() > 1) == is_ipv6 =>
+        {
+            Ok((Endpoint::Tcp(Host::Ip(address), port), authority))
+        }
         _ => bail!("not an address of that family; write {example}"),
     }
 }
@@ -141,7 +153,7 @@ fn host_and_port(text: &str, default_port: Option<u16>) -> Result<Parsed> {
     let (host, port) = match text.strip_prefix('[') {
         Some(bracketed) => {
             let (host, after) = bracketed.split_once(']').ok_or_else(|| anyhow!("\"]\" is missing"))?;
-            ensure!(host.contains(':'), "brackets are for IPv6 addresses only");
+            ensure!(host.contains(':') || host.parse::<Ipv4Addr>().is_ok(), "brackets are for IPv6 addresses only");
             ensure!(after.is_empty() || after.starts_with(':'), "after \"]\" only :port may follow");
             (host, after.strip_prefix(':'))
         }
@@ -195,11 +207,11 @@ fn parse_port(text: &str) -> Result<u16> {
 }
 
 fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
-    if bracketed {
+    if bracketed && host.contains(':') {
         let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
         let address: Ipv6Addr = address.parse().map_err(|_| anyhow!("[{}] is not an IPv6 address", excerpt(host)))?;
         return Ok(match zone {
-            None => Host::Ip(address.into()),
+            None => by_address(address.into()),
             Some("") => bail!("the zone after \"%\" is missing"),
             Some(_) => Host::Name(host.to_owned()),
         });
@@ -208,7 +220,7 @@ fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
         return Ok(Host::Loopback);
     }
     if let Ok(address) = host.parse() {
-        return Ok(Host::Ip(address));
+        return Ok(by_address(address));
     }
     ensure!(host.is_ascii(), "the host name is not ASCII; write its xn-- form");
     if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c)) {
@@ -222,6 +234,13 @@ fn parse_host(host: &str, bracketed: bool) -> Result<Host> {
         ensure!(label.len() <= 63, "a part of a host name has at most 63 characters");
     }
     Ok(Host::Name(host.to_owned()))
+}
+
+/// The host that an address stands for. `::ffff:127.0.0.1` is an address of IPv4, however it is written (RFC 4291, section
+/// 2.5.5.2).
+fn by_address(address: IpAddr) -> Host {
+    let address = address.to_canonical();
+    if address.is_unspecified() { Host::Unspecified(address) } else { Host::Ip(address) }
 }
 
 fn unix(path: &str) -> Result<Parsed> {

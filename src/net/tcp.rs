@@ -2,9 +2,13 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{net::TcpStream, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
-use super::stream::Stream;
+use super::stream::{Reached, Stream};
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},
@@ -25,8 +29,8 @@ pub(super) async fn race(
     addresses: Vec<SocketAddr>,
     deadline: Deadline,
     trace: &Trace,
-) -> Result<Stream, Failure> {
-    let started = trace.begin(Phase::Connect);
+) -> Result<Reached, Failure> {
+    let begun = trace.begin(Phase::Connect);
     let mut attempts = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     let mut untried = addresses.iter().copied();
@@ -57,11 +61,10 @@ pub(super) async fn race(
     };
     match deadline.bound(run).await {
         Ok(Some((address, stream))) => {
-            // Sends small frames at once. Without the option, the connection is only slower.
-            let _ = stream.set_nodelay(true);
-            trace.set_peer(address.to_string());
-            trace.end(Phase::Connect, started, || address.to_string());
-            Ok(Box::new(stream))
+            let stream = reached(stream, address, begun, trace);
+            let mut left = addresses;
+            left.retain(|other| *other != address && failed.iter().all(|(failed, _)| failed != other));
+            Ok(Reached { stream, address: Some(address), failed, left })
         }
         Ok(None) => Err(all_failed(target, failed)),
         Err(_) => {
@@ -71,8 +74,39 @@ pub(super) async fn race(
     }
 }
 
-/// The failure when every address failed. Its kind is that of the most specific cause. If the causes differ, it names each
-/// address.
+/// Connects to one address of several. Its failures do not name it.
+///
+/// # Errors
+/// Those of the phase connect.
+pub(crate) async fn connect_to(
+    target: &str,
+    address: SocketAddr,
+    deadline: Deadline,
+    trace: &Trace,
+) -> Result<Stream, Failure> {
+    let begun = trace.begin(Phase::Connect);
+    match deadline.bound(TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(reached(stream, address, begun, trace)),
+        Ok(Err(error)) => Err(failure_at(target, address, &error)),
+        Err(_) => Err(no_answer(&format!("connecting to {target} timed out after {}: no answer", deadline.limit()))),
+    }
+}
+
+/// The failure of one address of several, which it does not name.
+pub(crate) fn failure_at(target: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    failure(target, kind_of(error), &io_cause(error), address.ip().is_loopback())
+}
+
+fn reached(stream: TcpStream, address: SocketAddr, begun: Instant, trace: &Trace) -> Stream {
+    // Small frames are sent at once. A socket that refuses the option is only slower.
+    let _ = stream.set_nodelay(true);
+    trace.set_peer(address.to_string());
+    trace.end(Phase::Connect, begun, || address.to_string());
+    Box::new(stream)
+}
+
+/// The failure when every address failed: its kind is that of the most telling cause, and each address is named where they
+/// differ.
 fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure {
     let most_telling_first = [
         Kind::ClosedEarly,
@@ -100,23 +134,27 @@ fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
             each.collect::<Vec<_>>().join("; ")
         }
     };
+    failure(target, kind, &cause, failed.iter().all(|(address, _)| address.ip().is_loopback()))
+}
+
+fn failure(target: &str, kind: Kind, cause: &str, is_loopback: bool) -> Failure {
     let failure = |cause: &str| Failure::new(kind, format!("cannot connect to {target}: {cause}"));
     match kind {
         // The server, or a proxy in front of it, accepted the connection and reset it at once.
         Kind::ClosedEarly => failure(&format!("the connection broke: {cause}")).retry(Retry::WhileConnecting),
         Kind::ConnectionRefused => {
-            let hint = if failed.iter().all(|(address, _)| address.ip().is_loopback()) {
+            let hint = if is_loopback {
                 "nothing listens there; is the server up, and on this port?"
             } else {
                 "nothing listens there; is the server up, on this port, and not on its 127.0.0.1 alone?"
             };
-            failure(&cause).hint(hint).retry(Retry::WhileConnecting)
+            failure(cause).hint(hint).retry(Retry::WhileConnecting)
         }
-        Kind::Unreachable => failure(&cause).hint("no route to it from here; do both share a network?"),
+        Kind::Unreachable => failure(cause).hint("no route to it from here; do both share a network?"),
         Kind::PermissionDenied => {
-            failure(&cause).hint("a firewall rule or a security policy on this machine forbids it")
+            failure(cause).hint("a firewall rule or a security policy on this machine forbids it")
         }
-        _ => failure(&cause),
+        _ => failure(cause),
     }
 }
 
@@ -129,6 +167,10 @@ fn timed_out(target: &str, tried: &[SocketAddr], failed: &[(SocketAddr, io::Erro
     } else {
         message += ": no answer";
     }
+    no_answer(&message)
+}
+
+fn no_answer(message: &str) -> Failure {
     Failure::new(Kind::ConnectTimeout, message)
         .hint("is it the right address? a firewall, or a server that accepts no more connections, is silent too")
 }
@@ -150,7 +192,7 @@ fn kind_of(error: &io::Error) -> Kind {
 }
 
 /// Lists at most eight addresses in one line.
-pub(super) fn list(addresses: &[SocketAddr]) -> String {
+pub(crate) fn list(addresses: &[SocketAddr]) -> String {
     const SHOWN: usize = 8;
     let mut shown: Vec<String> = addresses.iter().take(SHOWN).map(ToString::to_string).collect();
     if addresses.len() > SHOWN {

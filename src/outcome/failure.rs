@@ -59,7 +59,13 @@ impl Failure {
         self
     }
 
-    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not up yet.
+    /// The cause alone, without what was done on `target`, which the message begins with.
+    pub(crate) fn cause(&self, target: &str) -> &str {
+        let after = self.message.split_once(target).and_then(|(_, after)| after.split_once(": "));
+        after.map_or(self.message.as_str(), |(_, cause)| cause)
+    }
+
+    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not there yet.
     pub(crate) fn is_transient(&self) -> bool {
         self.kind.is_transient() || self.grpc_code == Some(Code::Unavailable)
     }

@@ -17,7 +17,14 @@ pub(crate) struct Timings {
     pub(crate) rpc: Option<Duration>,
 }
 
-/// The parameters that the TLS handshake negotiated.
+impl Timings {
+    /// The times of the phases that all addresses of a name have in common.
+    pub(crate) fn before_connect(&self) -> Self {
+        Self { spiffe: self.spiffe, resolve: self.resolve, ..Self::default() }
+    }
+}
+
+/// What the TLS handshake agreed on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Session {
     /// The protocol version, such as `TLSv1.3`.

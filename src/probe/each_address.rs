@@ -7,9 +7,10 @@ use super::{
     plan::Plan,
 };
 use crate::{
+    connection::every_endpoint,
     deadline::Deadline,
     join_all::join_all,
-    net::{self, Target},
+    net::Target,
     outcome::{Failure, Kind, NonEmpty, Phase, ProbeResult},
     trace::Trace,
 };
@@ -37,7 +38,7 @@ async fn probe_each(plan: &Plan, start: Instant, overall: Option<Deadline>, trac
     trace.begin_probe();
     let preparing = async {
         let prepared = Prepared::load(plan, deadline, trace).await?;
-        Ok((prepared, net::every_endpoint(&plan.target, deadline, trace).await?))
+        Ok((prepared, every_endpoint(&plan.target, plan.keeps_trying, deadline, trace).await?))
     };
     let (prepared, targets) = match preparing.await {
         Ok(ready) => ready,

@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
+    connection::every_endpoint,
     deadline::Deadline,
     join_all::join_all,
-    net::{self, Target},
+    net::Target,
     outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Retry, Verdict},
     report::{Changes, NotWritten, has_reader},
     rpc::Caller,
@@ -156,7 +157,7 @@ impl<'a> Watch<'a> {
         self.trace.begin_probe();
         let prepared = Prepared::load(plan, deadline, self.trace).await?;
         let targets: Vec<(Option<Trace>, Target)> = if plan.all_addresses {
-            let targets = net::every_endpoint(&plan.target, deadline, self.trace).await?;
+            let targets = every_endpoint(&plan.target, plan.keeps_trying, deadline, self.trace).await?;
             targets.into_iter().map(|target| (Some(self.trace.branch(&target.address)), target)).collect()
         } else {
             vec![(None, plan.target.clone())]

@@ -5,7 +5,7 @@ mod support;
 
 mod addresses;
 mod arguments;
-mod empty_values;
+mod dialling;
 mod environment;
 mod every_address;
 mod files;

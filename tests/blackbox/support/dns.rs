@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -17,20 +20,22 @@ use super::{
 pub enum Behavior {
     Answers(Vec<IpAddr>),
     /// Answers for this name only; others do not exist.
-    AnswersOnly(&'static str, Vec<IpAddr>),
-    /// Answers with a CNAME and the addresses of its target.
-    AnswersWithCname(Vec<IpAddr>),
-    /// Answers for the type of these addresses and ignores questions for the other type.
-    AnswersOneFamily(Vec<IpAddr>),
-    /// First sends two forged answers: one with another ID, one for another question.
-    ForgesBeforeAnswering(Vec<IpAddr>),
-    /// Answers over TCP. Its UDP answers are truncated.
-    TruncatesOverUdp(Vec<IpAddr>),
-    NoSuchName,
-    ServFail,
-    /// Answers with this response code only.
-    ResponseCode(u8),
-    Silent,
+    Knows(&'static str, Vec<IpAddr>),
+    /// Answers with an alias for another name, and its addresses.
+    AnswersByAlias(Vec<IpAddr>),
+    /// Answers for the type of these addresses, and stays silent for the other.
+    AnswersHalf(Vec<IpAddr>),
+    /// Sends other addresses first, with another ID and with another question.
+    AnswersAfterForgeries(Vec<IpAddr>),
+    /// Answers over TCP; over UDP it only says that the answer is too long.
+    AnswersOverTcp(Vec<IpAddr>),
+    /// Answers so many questions by the first, and the others by the second.
+    AtFirst(Arc<AtomicUsize>, Box<Resolver>, Box<Resolver>),
+    SaysNoSuchName,
+    Fails,
+    /// Answers with this response code and nothing else.
+    Says(u8),
+    StaysSilent,
 }
 
 /// A name server that records the questions.
@@ -125,6 +130,10 @@ impl Behavior {
     fn messages(&self, query: &Query) -> Vec<Vec<u8>> {
         let wrong: IpAddr = [127, 66, 66, 66].into();
         let answer = match self {
+            Self::AtFirst(left, first, then) => {
+                let is_first = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+                return if is_first { first.messages(query) } else { then.messages(query) };
+            }
             Self::Answers(addresses) => query.answer(0, addresses),
             Self::AnswersOnly(name, addresses) if query.name == *name => query.answer(0, addresses),
             Self::AnswersWithCname(addresses) => {

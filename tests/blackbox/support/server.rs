@@ -251,6 +251,11 @@ pub fn tls(leaf: &Leaf) -> Server {
     serve_health(Some(acceptor(leaf, None)), "127.0.0.1:0", None)
 }
 
+/// tonic-health under TLS, on IPv6.
+pub fn tls_v6(leaf: &Leaf) -> Server {
+    serve_health(Some(acceptor(leaf, None)), "[::1]:0", None)
+}
+
 /// tonic-health under TLS, for clients with a certificate of `clients` only.
 pub fn mtls(leaf: &Leaf, clients: &Authority) -> Server {
     serve_health(Some(acceptor(leaf, Some(clients))), "127.0.0.1:0", None)
