@@ -21,11 +21,7 @@ pub(super) fn verify(certificate: &CertificateDer<'_>, name: &ServerName<'_>) ->
 }
 
 /// Whether a certificate was refused for its names only, and has the server's name with a dot at the end.
-pub(super) fn is_absolute_name(
-    error: &CertificateError,
-    certificate: &CertificateDer<'_>,
-    name: &ServerName<'_>,
-) -> bool {
+fn is_absolute_name(error: &CertificateError, certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     let (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) = error else {
         return false;
     };

@@ -4,12 +4,8 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -153,34 +149,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.observed.note_presented(end_entity, intermediates);
-        if !trusted.trusts_issuers && !trusted.pinned.contains(end_entity) {
-            return Err(CertificateError::UnknownIssuer.into());
-        }
-        let verified = trusted.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // A server's own certificate, given as the trusted one, is not an issuer, and a self-signed one made by
-            // `openssl req -x509` is a CA as well. webpki refuses both, after it has checked the validity.
-            Err(rustls::Error::InvalidCertificate(error))
-                if is_about_role(&error) && trusted.pinned.contains(end_entity) =>
-            {
-                let is_for_servers = describe(end_entity).is_some_and(|description| description.is_for_servers);
-                if !is_for_servers {
-                    return Err(CertificateError::InvalidPurpose.into());
-                }
-                server_name::verify(end_entity, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            // The chain is verified before the name.
-            Err(rustls::Error::InvalidCertificate(error))
-                if server_name::is_absolute_name(&error, end_entity, server_name) =>
-            {
-                Ok(ServerCertVerified::assertion())
-            }
-            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(CertificateError::Other(OtherError(Arc::new(WrongSigner))).into())
-            }
-            verified => verified,
-        }
+        self.trusted.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -246,13 +215,12 @@ impl ServerCertVerifier for Judge {
                 &found
             }
         };
-        let certificate = ParsedCertificate::try_from(end_entity)?;
         if trusted.contains(end_entity) {
             verify_own(end_entity, now)?;
         } else {
             verify_chain(end_entity, intermediates, trusted, Purpose::Servers, now, algorithms)?;
         }
-        verify_server_name(&certificate, server_name)?;
+        server_name::verify(end_entity, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -489,7 +489,7 @@ fn tls_no_verify_and_tls_server_name_are_compatible() {
 #[test]
 fn a_server_name_that_can_never_be_one_is_refused() {
     for name in ["a b", "a/b", "a@b", "[::1]", "a:", "\u{e9}.test", &"a".repeat(64)] {
-        let ran = Probe::new([NOWHERE, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
+        let ran = Probe::new([CLOSED_PORT, "-tls", "-tls-server-name", name, "-exit-codes=detailed"]).run();
         let begins = format!("error: -tls-server-name={name}: ");
         assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.starts_with(&begins), "{ran}");
     }

@@ -8,12 +8,12 @@ use std::{
 use rustls::{ServerConnection, StreamOwned};
 
 use crate::support::{
+    dns::{Behavior, NameServer, name_server_on, run_with_dns, start_with_dns},
     frames::{goaway, serving, settings},
-    names::{NameServer, Resolver, probe_in, resolve_on, start_in},
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
     privileges,
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
 
@@ -35,7 +35,7 @@ fn be_silent(peer: &mut Connection) {
 }
 
 fn speak(peer: &mut Connection, bytes: &[u8]) {
-    peer.greet();
+    peer.read_preface();
     peer.send(bytes);
     peer.drain();
 }
@@ -97,14 +97,14 @@ fn backend(scripts: &[Script]) -> (Vec<Peer>, u16, String) {
 }
 
 #[track_caller]
-fn expect_peer(ran: &Ran, peer: &str) {
+fn expect_peer(ran: &RunResult, peer: &str) {
     assert!(ran.code == Some(0) && ran.json()["peer"] == peer, "{ran}expected {peer}\n");
 }
 
 #[test]
 fn a_server_that_is_no_use_leads_to_the_next_address() {
     let reset: Script = |peer| {
-        peer.greet();
+        peer.read_preface();
         peer.reset();
     };
     let refuse: Script = |peer| speak(peer, &goaway(0, 11, b"calm down"));
@@ -168,7 +168,7 @@ fn silent_addresses_leave_time_for_all_others() {
     let Some(()) = privileges::root() else { return };
     let (_peers, port, hosts) = backend(&[be_silent, be_silent, be_silent, serve]);
     let arguments = [&format!("-addr=backend:{port}"), "-connect-timeout=20s", "-output=json"];
-    expect_peer(&probe_in(&hosts, NOWHERE, &arguments), &format!("127.0.0.4:{port}"));
+    expect_peer(&run_with_dns(&hosts, NOWHERE, &arguments), &format!("127.0.0.4:{port}"));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_slow_server_has_all_of_the_time() {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let first = Peer::on(ipv4, move |peer, _| {
-        peer.greet();
+        peer.read_preface();
         // Longer than its share of the time.
         receiver.lock().expect("nobody panics with it").recv().expect("the next address is tried");
         peer.send(settings(&[]));
@@ -237,7 +237,7 @@ fn an_address_that_refuses_is_named_beside_one_that_answers() {
     let Some(()) = privileges::root() else { return };
     let (_peers, port, hosts) = backend(&[speak_http1]);
     for hosts in [format!("{hosts}127.0.0.9 backend\n"), format!("127.0.0.9 backend\n{hosts}")] {
-        let ran = probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]);
+        let ran = run_with_dns(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]);
         let line = format!(
             "error: no HTTP/2 from backend:{port}: the server answered with HTTP/1: \"HTTP/1.1 400 Bad Request\" \
              (127.0.0.1:{port}); 127.0.0.9:{port}: connection refused"
@@ -282,7 +282,7 @@ fn two_lines_for_one_name_are_two_addresses() {
     let Some(()) = privileges::root() else { return };
     let (_peers, port, hosts) = backend(&[serve, serve]);
     let addr = format!("-addr=backend:{port}");
-    let ran = probe_in(&hosts, NOWHERE, &[&addr, "-all-addresses", "-output=json"]);
+    let ran = run_with_dns(&hosts, NOWHERE, &[&addr, "-all-addresses", "-output=json"]);
     let peers: Vec<String> = ran
         .stdout
         .lines()
@@ -290,18 +290,18 @@ fn two_lines_for_one_name_are_two_addresses() {
         .collect();
     assert_eq!((ran.code, peers), (Some(0), [1, 2].map(|last| format!("\"127.0.0.{last}:{port}\"")).to_vec()), "{ran}");
     // One is enough for a plain probe: where the first refuses, and where it closes.
-    probe_in(&format!("127.0.0.9 backend\n{hosts}"), NOWHERE, &[&addr]).expect_healthy();
+    run_with_dns(&format!("127.0.0.9 backend\n{hosts}"), NOWHERE, &[&addr]).expect_healthy();
     let (_peers, port, hosts) = backend(&[close, serve]);
-    probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]).expect_healthy();
-    let ran = probe_in(&hosts, NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses"]);
+    run_with_dns(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]).expect_healthy();
+    let ran = run_with_dns(&hosts, NOWHERE, &[&format!("-addr=backend:{port}"), "-all-addresses"]);
     assert!(ran.code == Some(1) && ran.stderr.starts_with(&format!("error: 127.0.0.1:{port}: ")), "{ran}");
 }
 
 /// A name server that answers so many questions by `first`, and then knows the name.
-fn knows_later(last: u8, questions: usize, first: Resolver) -> NameServer {
-    let known = Resolver::Answers(vec![Ipv4Addr::LOCALHOST.into()]);
+fn knows_later(last: u8, questions: usize, first: Behavior) -> NameServer {
+    let known = Behavior::Answers(vec![Ipv4Addr::LOCALHOST.into()]);
     let questions = Arc::new(AtomicUsize::new(questions));
-    NameServer::new([127, 53, 4, last], Resolver::AtFirst(questions, Box::new(first), Box::new(known)))
+    NameServer::new([127, 53, 4, last], Behavior::AtFirst(questions, Box::new(first), Box::new(known)))
 }
 
 #[test]
@@ -309,15 +309,15 @@ fn a_name_that_appears_late_is_found_if_the_user_gave_it_time() {
     let Some(()) = privileges::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=user-service:{}", server.port());
-    let firsts = [Resolver::SaysNoSuchName, Resolver::Answers(Vec::new()), Resolver::Fails, Resolver::Says(5)];
+    let firsts = [Behavior::NoSuchName, Behavior::Answers(Vec::new()), Behavior::ServFail, Behavior::ResponseCode(5)];
     for (last, first) in (1..).zip(firsts) {
         let dns = knows_later(last, 6, first);
-        probe_in("", dns.address, &[&addr, "-connect-timeout=20s"]).expect_healthy();
+        run_with_dns("", dns.address, &[&addr, "-connect-timeout=20s"]).expect_healthy();
         assert_eq!(dns.asked().len(), 8);
     }
     // Without that time, once.
-    let dns = knows_later(10, 6, Resolver::SaysNoSuchName);
-    let ran = probe_in("", dns.address, &[&addr, "-output=json"]);
+    let dns = knows_later(10, 6, Behavior::NoSuchName);
+    let ran = run_with_dns("", dns.address, &[&addr, "-output=json"]);
     ran.expect_kind(1, "resolve", "name-not-found");
     assert_eq!(dns.asked(), ["user-service A", "user-service AAAA"]);
 }
@@ -327,13 +327,13 @@ fn all_addresses_and_watches_wait_for_a_name_too() {
     let Some(()) = privileges::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=user-service:{}", server.port());
-    let dns = knows_later(20, 6, Resolver::SaysNoSuchName);
-    let ran = probe_in("", dns.address, &[&addr, "-connect-timeout=20s", "-all-addresses"]);
+    let dns = knows_later(20, 6, Behavior::NoSuchName);
+    let ran = run_with_dns("", dns.address, &[&addr, "-connect-timeout=20s", "-all-addresses"]);
     assert!(ran.code == Some(0) && ran.stdout.contains("status: SERVING"), "{ran}");
     for (last, flags) in [(21, &["-watch"][..]), (22, &["-watch", "-all-addresses"])] {
-        let dns = knows_later(last, 6, Resolver::SaysNoSuchName);
+        let dns = knows_later(last, 6, Behavior::NoSuchName);
         let arguments = [&[addr.as_str(), "-connect-timeout=20s"], flags].concat();
-        let (mut running, _files) = start_in("", dns.address, &arguments);
+        let (mut running, _files) = start_with_dns("", dns.address, &arguments);
         let (stdout, _) = running.follow();
         assert!(stdout.next().ends_with("status: SERVING"));
         running.signal("-TERM");
@@ -344,8 +344,8 @@ fn all_addresses_and_watches_wait_for_a_name_too() {
 #[test]
 fn a_name_that_never_appears_is_told_with_the_attempts() {
     let Some(()) = privileges::root() else { return };
-    let dns = resolve_on([127, 53, 4, 30], Resolver::SaysNoSuchName);
-    let ran = probe_in("", dns, &["-addr=user-service:50051", "-connect-timeout=3s"]);
+    let dns = name_server_on([127, 53, 4, 30], Behavior::NoSuchName);
+    let ran = run_with_dns("", dns, &["-addr=user-service:50051", "-connect-timeout=3s"]);
     let attempts = ran
         .stderr
         .strip_prefix("error: cannot resolve \"user-service\": no such host (")
@@ -353,7 +353,7 @@ fn a_name_that_never_appears_is_told_with_the_attempts() {
         .and_then(|(attempts, _)| attempts.parse::<u32>().ok());
     // The pauses grow from 20 ms to 500 ms.
     assert!(ran.code == Some(1) && attempts.is_some_and(|attempts| (3..=12).contains(&attempts)), "{ran}");
-    let ran = probe_in("", dns, &["-addr=user-service:50051", "-connect-timeout=300ms", "-output=json"]);
+    let ran = run_with_dns("", dns, &["-addr=user-service:50051", "-connect-timeout=300ms", "-output=json"]);
     ran.expect_kind(1, "resolve", "name-not-found");
     // An interface is there or not.
     let ran = Probe::new(["-addr=[fe80::1%nonexistent9]:1", "-connect-timeout=1h"]).run();

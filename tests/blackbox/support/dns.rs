@@ -20,22 +20,22 @@ use super::{
 pub enum Behavior {
     Answers(Vec<IpAddr>),
     /// Answers for this name only; others do not exist.
-    Knows(&'static str, Vec<IpAddr>),
-    /// Answers with an alias for another name, and its addresses.
-    AnswersByAlias(Vec<IpAddr>),
-    /// Answers for the type of these addresses, and stays silent for the other.
-    AnswersHalf(Vec<IpAddr>),
-    /// Sends other addresses first, with another ID and with another question.
-    AnswersAfterForgeries(Vec<IpAddr>),
-    /// Answers over TCP; over UDP it only says that the answer is too long.
-    AnswersOverTcp(Vec<IpAddr>),
-    /// Answers so many questions by the first, and the others by the second.
-    AtFirst(Arc<AtomicUsize>, Box<Resolver>, Box<Resolver>),
-    SaysNoSuchName,
-    Fails,
-    /// Answers with this response code and nothing else.
-    Says(u8),
-    StaysSilent,
+    AnswersOnly(&'static str, Vec<IpAddr>),
+    /// Answers with a CNAME and the addresses of its target.
+    AnswersWithCname(Vec<IpAddr>),
+    /// Answers for the type of these addresses and ignores questions for the other type.
+    AnswersOneFamily(Vec<IpAddr>),
+    /// First sends two forged answers: one with another ID, one for another question.
+    ForgesBeforeAnswering(Vec<IpAddr>),
+    /// Answers over TCP. Its UDP answers are truncated.
+    TruncatesOverUdp(Vec<IpAddr>),
+    /// Answers this number of questions in the first way, and all others in the second.
+    AtFirst(Arc<AtomicUsize>, Box<Behavior>, Box<Behavior>),
+    NoSuchName,
+    ServFail,
+    /// Answers with this response code only.
+    ResponseCode(u8),
+    Silent,
 }
 
 /// A name server that records the questions.
