@@ -4,6 +4,7 @@
 mod guard;
 mod list;
 mod metadata;
+mod request;
 mod status;
 
 use std::{error::Error, slice, time::Duration};
@@ -226,7 +227,7 @@ impl Caller<'_> {
     }
 
     fn guard(&self, expected: Expected) -> Guard {
-        Guard { requests: self.connection.requests.clone(), gzip: self.settings.gzip, expected }
+        Guard::new(self.connection, self.settings.gzip, expected)
     }
 
     /// The origin, from which tonic takes the scheme and the authority of requests.

@@ -23,11 +23,14 @@ use hyper::{
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::status::{
-    GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
+use super::{
+    request::Outgoing,
+    status::{
+        GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
+    },
 };
 use crate::{
-    http2::{request_failure, reset_silently},
+    http2::{Connection, request_failure, reset_silently},
     outcome::{Failure, Kind},
 };
 
@@ -46,10 +49,10 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 /// address.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    pub(crate) requests: SendRequest<Body>,
+    requests: SendRequest<Body>,
     /// Whether the request accepts a compressed response.
-    pub(crate) gzip: bool,
-    pub(crate) expected: Expected,
+    gzip: bool,
+    expected: Expected,
 }
 
 /// What a request expects in response, and how many bytes a message may have.
@@ -72,16 +75,28 @@ impl Service<Request<Body>> for Guard {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let response = self.requests.send_request(request);
-        let Self { gzip, expected, .. } = *self;
+        let mut guard = self.clone();
         Box::pin(async move {
-            let response = response.await.map_err(|error| request_failure(&error))?;
-            match expected {
-                Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, gzip, most),
-                // With another HTTP status, a status in the trailers means the same for both.
-                Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, gzip, most).await,
-            }
+            let request = Outgoing::new(request).await;
+            guard.send(request).await
         })
+    }
+}
+
+impl Guard {
+    /// A guard of requests on this connection.
+    pub(crate) fn new(connection: &Connection, gzip: bool, expected: Expected) -> Self {
+        Self { requests: connection.requests.clone(), gzip, expected }
+    }
+
+    async fn send(&mut self, request: Outgoing) -> Result<Response<Body>, Failure> {
+        let response = self.requests.send_request(request.request());
+        let response = response.await.map_err(|error| request_failure(&error))?;
+        match self.expected {
+            Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, self.gzip, most),
+            // With another HTTP status, a status in the trailers means the same for both.
+            Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, self.gzip, most).await,
+        }
     }
 }
 

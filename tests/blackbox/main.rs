@@ -24,4 +24,5 @@ mod tls;
 mod wait;
 mod waiting;
 mod watch;
+mod wire;
 mod without_root;

@@ -1,0 +1,49 @@
+//! What goes out for a request: its message in one DATA frame.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Request, request::Parts};
+use http_body_util::BodyExt;
+use hyper::body::{self, Bytes, Frame};
+use tonic::body::Body;
+
+/// A request that can be sent.
+pub(super) struct Outgoing {
+    head: Parts,
+    message: Bytes,
+}
+
+impl Outgoing {
+    /// Makes it of a request by tonic.
+    pub(super) async fn new(request: Request<Body>) -> Self {
+        let (head, body) = request.into_parts();
+        let message = body.collect().await.expect("a message in memory can be encoded").to_bytes();
+        Self { head, message }
+    }
+
+    /// The request to send.
+    pub(super) fn request(self) -> Request<Body> {
+        Request::from_parts(self.head, Body::new(OneFrame(Some(self.message))))
+    }
+}
+
+/// A body of one DATA frame that also ends the stream. Some servers, such as Tomcat, count an empty DATA frame as abuse.
+/// The body tells no size, as hyper would make it a `content-length`, which gRPC does not have.
+struct OneFrame(Option<Bytes>);
+
+impl body::Body for OneFrame {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|message| Ok(Frame::data(message))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
