@@ -11,6 +11,9 @@ use http_body_util::BodyExt;
 use hyper::body::{self, Bytes, Frame};
 use tonic::body::Body;
 
+/// An empty message that is not compressed: compression flag and length.
+const EMPTY: &[u8] = &[0; 5];
+
 /// A request that can be sent.
 pub(super) struct Outgoing {
     head: Parts,
@@ -22,13 +25,19 @@ impl Outgoing {
     pub(super) async fn new(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
         let message = body.collect().await.expect("a message in memory can be encoded").to_bytes();
-        Self { head, message }
+        Self { head, message: plain_if_empty(message) }
     }
 
     /// The request to send.
     pub(super) fn request(self) -> Request<Body> {
         Request::from_parts(self.head, Body::new(OneFrame(Some(self.message))))
     }
+}
+
+/// An empty message stays uncompressed, as in grpc-go: some servers cannot read a compressed one.
+fn plain_if_empty(message: Bytes) -> Bytes {
+    // gzip ends with the length of what it compressed (RFC 1952, section 2.3.1).
+    if message.starts_with(&[1]) && message.ends_with(&[0; 4]) { Bytes::from_static(EMPTY) } else { message }
 }
 
 /// A body of one DATA frame that also ends the stream. Some servers, such as Tomcat, count an empty DATA frame as abuse.

@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use http::HeaderValue;
+
 use crate::support::{
     frames::{DATA, END_STREAM, HEADERS, headers, message, settings},
     peer::Peer,
     probe::Probe,
+    server::{self, Recorder},
 };
 
 /// A peer that answers SERVING, and the frames of type DATA that it got: their flags and payloads.
@@ -50,4 +53,25 @@ fn a_request_is_one_data_frame_that_ends_the_stream() {
     }
     let agent = |probe: Probe, peer: &Peer| probe.env("SPIFFE_ENDPOINT_SOCKET", format!("tcp://{}", peer.address));
     assert_eq!(data_frames_of(&["-spiffe"], agent), [(END_STREAM, message(&[]))]);
+}
+
+/// The message of a request, by the flags of the probe.
+fn request(flags: &[&str]) -> http::Request<Vec<u8>> {
+    let recorder = Recorder::plaintext();
+    let addr = recorder.server.addr();
+    Probe::new([&[addr.as_str()], flags].concat()).run();
+    recorder.request()
+}
+
+/// As grpc-go does: the header is there, and the flag of the message says that it is not compressed.
+#[test]
+fn an_empty_message_is_not_compressed() {
+    for flags in [&["-gzip"][..], &["-gzip", "-list"]] {
+        let request = request(flags);
+        assert_eq!(request.headers().get("grpc-encoding").map(HeaderValue::as_bytes), Some(&b"gzip"[..]));
+        assert_eq!(*request.body(), message(&[]), "{flags:?}");
+    }
+    let request = request(&["-gzip", "-service=up"]);
+    assert_eq!((request.body()[0], &request.body()[5..7]), (1, &[0x1f, 0x8b][..]));
+    Probe::new([&server::gzip().addr(), "-gzip"]).run().expect_healthy();
 }
