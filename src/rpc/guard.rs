@@ -113,8 +113,9 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
     };
     let trailers = match trailers {
         Some(trailers) => trailers,
+        None if message.is_empty() => return Err(trailers_only(head.status, &head.headers, gzip)),
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
-        None => return Err(malformed("it ended without trailers, so without a grpc-status")),
+        None => return Err(without_trailers()),
     };
     match status(&trailers) {
         Some(Ok(0)) => {}
@@ -161,8 +162,9 @@ fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), 
 fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = split(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
+    let if_empty = Some(trailers_only(head.status, &head.headers, gzip));
     strip(&mut head.headers);
-    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, unread: Vec::new() })))
+    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, if_empty, unread: Vec::new() })))
 }
 
 /// A body of complete messages that ends with a status of its own or breaks.
@@ -173,6 +175,8 @@ struct GuardedStream {
     is_gzip: bool,
     /// How many bytes a message may have.
     most: usize,
+    /// What it means if the body ends without messages and trailers, until a byte arrives.
+    if_empty: Option<Failure>,
     /// What arrived of the next message, and perhaps of others.
     unread: Vec<u8>,
 }
@@ -214,12 +218,16 @@ impl hyper::body::Body for GuardedStream {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Some(Err(request_failure(&error)))),
                 None if self.body.is_end_stream() => {
-                    return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+                    let failure = self.if_empty.take().unwrap_or_else(without_trailers);
+                    return Poll::Ready(Some(Err(failure)));
                 }
                 None => return Poll::Ready(Some(Err(reset_silently()))),
             };
             match frame.into_data() {
-                Ok(data) => self.unread.extend_from_slice(&data),
+                Ok(data) => {
+                    self.if_empty.take_if(|_| !data.is_empty());
+                    self.unread.extend_from_slice(&data);
+                }
                 Err(frame) => {
                     return Poll::Ready(Some(
                         frame.trailers_ref().map_or_else(|| Err(reset_silently()), |trailers| self.end(trailers)),
@@ -228,6 +236,11 @@ impl hyper::body::Body for GuardedStream {
             }
         }
     }
+}
+
+/// The failure of a response that has messages and no trailers.
+fn without_trailers() -> Failure {
+    malformed("it ended without trailers, so without a grpc-status")
 }
 
 /// Refuses a message as soon as its first bytes show that it cannot be one.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use http::HeaderValue;
 
 use crate::support::{
-    frames::{DATA, END_STREAM, HEADERS, headers, message, settings},
+    frames::{DATA, END_STREAM, HEADERS, answer, data, headers, message, settings, trailers},
     peer::Peer,
-    probe::Probe,
+    probe::{Probe, Ran},
     server::{self, Recorder},
 };
 
@@ -74,4 +74,61 @@ fn an_empty_message_is_not_compressed() {
     let request = request(&["-gzip", "-service=up"]);
     assert_eq!((request.body()[0], &request.body()[5..7]), (1, &[0x1f, 0x8b][..]));
     Probe::new([&server::gzip().addr(), "-gzip"]).run().expect_healthy();
+}
+
+/// Response headers with this status, which do not end the stream.
+fn headers_with_status(status: &[u8]) -> Vec<u8> {
+    headers(0, &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", status)])
+}
+
+/// Probes a peer that answers each request with these bytes.
+fn probe_answered_with(flags: &[&str], bytes: Vec<u8>) -> (Ran, String) {
+    let peer = Peer::new(move |peer, _| {
+        peer.take_request();
+        peer.send(&bytes);
+        peer.drain();
+    });
+    let addr = peer.addr();
+    (Probe::new([&[addr.as_str()], flags].concat()).run(), peer.address.to_string())
+}
+
+#[test]
+fn a_status_in_headers_that_an_empty_frame_ends_is_the_failure() {
+    let empty = data(END_STREAM, &[]);
+    for (flags, what) in [(&["-service=up"][..], "health check of"), (&["-watch", "-service=up"], "watching")] {
+        let (ran, addr) = probe_answered_with(flags, [headers_with_status(b"5"), empty.clone()].concat());
+        let hint = "the server does not know the service \"up\"; is that its full name (package.Service)?";
+        ran.expect(1, "", &format!("error: {what} {addr} failed: NOT_FOUND\nhint: {hint}\n"));
+
+        // Empty frames before the end change nothing.
+        let (ran, addr) =
+            probe_answered_with(flags, [headers_with_status(b"16"), data(0, &[]), empty.clone()].concat());
+        let hint = "the server requires credentials; give them with -rpc-header";
+        ran.expect(1, "", &format!("error: {what} {addr} failed: UNAUTHENTICATED\nhint: {hint}\n"));
+    }
+    let (ran, addr) = probe_answered_with(&["-list"], [headers_with_status(b"7"), empty].concat());
+    ran.expect(1, "", &format!("error: listing the services of {addr} failed: PERMISSION_DENIED\n"));
+}
+
+#[test]
+fn a_status_in_headers_that_do_not_end_the_stream_is_never_healthy() {
+    let message = answer(1);
+    for status in [&b"0"[..], b"5"] {
+        let head = headers_with_status(status);
+        for (name, rest) in [
+            ("a message and no trailers", data(END_STREAM, &message)),
+            ("a message, then an empty frame", [data(0, &message), data(END_STREAM, &[])].concat()),
+            ("trailers without a status", [data(0, &message), trailers(&[("x", b"y")])].concat()),
+            ("no message, trailers without a status", trailers(&[("x", b"y")])),
+            ("part of a message", data(END_STREAM, &message[..3])),
+        ] {
+            let (ran, _) = probe_answered_with(&["-output=json"], [head.clone(), rest].concat());
+            assert_eq!(ran.code, Some(1), "{name}{ran}");
+            ran.expect_kind(1, "rpc", "malformed-response");
+        }
+    }
+    for flags in [&["-output=json"][..], &["-output=json", "-list"], &["-output=json", "-watch"]] {
+        let (ran, _) = probe_answered_with(flags, [headers_with_status(b"0"), data(END_STREAM, &[])].concat());
+        ran.expect_kind(1, "rpc", "malformed-response");
+    }
 }
