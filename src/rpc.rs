@@ -191,8 +191,8 @@ impl Caller<'_> {
             Err(status) => {
                 let failure = self.failure(WATCH, &status, None);
                 // What would refuse a new request only ends one that was answered.
-                let goaway = self.connection.goaway().map(|(goaway, _)| goaway);
-                match goaway.or_else(|| (failure.retry == Retry::OnNewConnection).then(|| "GOAWAY".to_owned())) {
+                let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
+                match goaway.or_else(|| failure.is_for_new_connection().then(|| "GOAWAY".to_owned())) {
                     Some(goaway) if failure.kind == Kind::StreamBroken => {
                         let message =
                             format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
@@ -276,17 +276,18 @@ impl Caller<'_> {
             return self.timed_out(what, deadline);
         }
         // The end of the connection tells more than that it ended during the request.
-        if (failure.kind, failure.retry) == (Kind::StreamBroken, Retry::Never)
+        if failure.kind == Kind::StreamBroken
+            && matches!(failure.retry, Retry::Never | Retry::AfterGoAway)
             && let Some(broken) = self.connection.broken()
         {
             failure = broken.clone();
         }
         if failure.kind == Kind::StreamBroken
-            && let Some((goaway, left_out)) = self.connection.goaway()
+            && let Some(goaway) = self.connection.goaway()
         {
             failure.message = format!("{REFUSED}: {goaway}");
-            if left_out {
-                failure.retry = Retry::OnNewConnection;
+            if goaway.last_stream == 0 || failure.retry != Retry::Never {
+                failure.retry = goaway.retry();
             }
         }
         failure.message = format!("{what} {} failed: {}", self.target, failure.message);

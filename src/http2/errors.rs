@@ -1,5 +1,7 @@
 //! What the errors of HTTP/2 mean, read from the types of hyper and h2.
 
+use std::fmt;
+
 use h2::Reason;
 
 use super::first_bytes::GoAway;
@@ -11,10 +13,24 @@ use crate::{
 /// What a GOAWAY before or in place of an answer means.
 pub(crate) const REFUSED: &str = "the server refused the connection";
 
-/// Describes a GOAWAY for messages: its error code and its text.
-pub(super) fn describe(GoAway { code, text, .. }: &GoAway) -> String {
-    let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", excerpt(text)) };
-    format!("GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
+impl fmt::Display for GoAway {
+    /// Describes it for messages: its error code and its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GOAWAY{}", in_brackets(Some(Reason::from(self.code))))?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, ": \"{}\"", excerpt(&self.text)) }
+    }
+}
+
+impl GoAway {
+    /// How to retry a request that it left out.
+    pub(crate) fn retry(&self) -> Retry {
+        retry_after_goaway(Reason::from(self.code))
+    }
+}
+
+/// A server that closes connections in good order takes requests on new ones. One that complains is asked once more.
+fn retry_after_goaway(reason: Reason) -> Retry {
+    if reason == Reason::NO_ERROR { Retry::UntilDeadline } else { Retry::OnNewConnection }
 }
 
 /// Names an error code as RFC 9113 does, or by its number, to stand after the name of a frame.
@@ -38,10 +54,11 @@ pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
         }
         source = error.source();
     }
+    let ended = |cause| Failure::new(Kind::StreamBroken, cause).retry(Retry::AfterGoAway);
     if error.is_canceled() {
-        return Failure::new(Kind::StreamBroken, "the server closed the connection before it took the request");
+        return ended("the server closed the connection before it took the request");
     }
-    Failure::new(Kind::StreamBroken, "the server closed the connection during the response")
+    ended("the server closed the connection during the response")
 }
 
 fn h2_failure(error: &h2::Error) -> Failure {
@@ -49,12 +66,12 @@ fn h2_failure(error: &h2::Error) -> Failure {
     let failed = |cause: &str| Failure::new(Kind::StreamBroken, format!("{cause}{}", in_brackets(reason)));
     if error.is_remote() && error.is_go_away() {
         // The request was not processed (RFC 9113, section 6.8).
-        failed(&format!("{REFUSED}: GOAWAY")).retry(Retry::OnNewConnection)
+        failed(&format!("{REFUSED}: GOAWAY")).retry(retry_after_goaway(reason.unwrap_or(Reason::NO_ERROR)))
     } else if error.is_remote() && error.is_reset() {
         let failure = failed(RESET);
-        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnNewConnection) } else { failure }
+        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnSameConnection) } else { failure }
     } else if error.is_io() {
-        failed("the server closed the connection during the response")
+        failed("the server closed the connection during the response").retry(Retry::AfterGoAway)
     } else {
         failed("the response breaks the rules of HTTP/2, or is too large")
     }

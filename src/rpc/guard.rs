@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     http2::{Connection, request_failure, reset_silently},
-    outcome::{Failure, Kind},
+    outcome::{Failure, Kind, Retry},
 };
 
 /// The largest message of a health check, compressed or not, in bytes. Real ones have two.
@@ -78,7 +78,15 @@ impl Service<Request<Body>> for Guard {
         let mut guard = self.clone();
         Box::pin(async move {
             let request = Outgoing::new(request).await;
-            guard.send(request).await
+            match guard.attempt(&request).await {
+                Err(Failure { retry: Retry::OnSameConnection, .. }) => {
+                    guard.attempt(&request).await.map_err(|failure| {
+                        let is_refused_again = failure.retry == Retry::OnSameConnection;
+                        if is_refused_again { failure.retry(Retry::OnNewConnection) } else { failure }
+                    })
+                }
+                response => response,
+            }
         })
     }
 }
@@ -89,7 +97,8 @@ impl Guard {
         Self { requests: connection.requests.clone(), gzip, expected }
     }
 
-    async fn send(&mut self, request: Outgoing) -> Result<Response<Body>, Failure> {
+    /// Sends the request once.
+    async fn attempt(&mut self, request: &Outgoing) -> Result<Response<Body>, Failure> {
         let response = self.requests.send_request(request.request());
         let response = response.await.map_err(|error| request_failure(&error))?;
         match self.expected {

@@ -14,7 +14,7 @@ use tonic::body::Body;
 /// An empty message that is not compressed: compression flag and length.
 const EMPTY: &[u8] = &[0; 5];
 
-/// A request that can be sent.
+/// A request that can be sent, and sent again.
 pub(super) struct Outgoing {
     head: Parts,
     message: Bytes,
@@ -29,8 +29,8 @@ impl Outgoing {
     }
 
     /// The request to send.
-    pub(super) fn request(self) -> Request<Body> {
-        Request::from_parts(self.head, Body::new(OneFrame(Some(self.message))))
+    pub(super) fn request(&self) -> Request<Body> {
+        Request::from_parts(self.head.clone(), Body::new(OneFrame(Some(self.message.clone()))))
     }
 }
 

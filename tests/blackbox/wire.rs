@@ -1,14 +1,22 @@
 //! What goes over the wire beside a request's headers: its frames, and what happens when the server does not take it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::{Read, Write},
+    sync::{Arc, Mutex},
+};
 
 use http::HeaderValue;
+use rustls::{ServerConnection, StreamOwned, version};
 
 use crate::support::{
-    frames::{DATA, END_STREAM, HEADERS, answer, data, headers, message, settings, trailers},
-    peer::Peer,
+    frames::{
+        DATA, END_STREAM, HEADERS, RST_STREAM, answer, data, frame, goaway, headers, message, serving, settings,
+        trailers,
+    },
+    peer::{Connection, Peer},
+    pki::{Authority, Files},
     probe::{Probe, Ran},
-    server::{self, Recorder},
+    server::{self, Recorder, TlsSetup},
 };
 
 /// A peer that answers SERVING, and the frames of type DATA that it got: their flags and payloads.
@@ -131,4 +139,184 @@ fn a_status_in_headers_that_do_not_end_the_stream_is_never_healthy() {
         let (ran, _) = probe_answered_with(flags, [headers_with_status(b"0"), data(END_STREAM, &[])].concat());
         ran.expect_kind(1, "rpc", "malformed-response");
     }
+}
+
+/// Everything that a healthy server sends on this stream.
+fn serving_on(stream: u32) -> Vec<u8> {
+    let mut bytes = serving();
+    let mut rest = bytes.as_mut_slice();
+    while let [a, b, c, ..] = *rest {
+        let length = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+        rest[5..9].copy_from_slice(&stream.to_be_bytes());
+        rest = &mut rest[length..];
+    }
+    bytes
+}
+
+const TLS13: &[&rustls::SupportedProtocolVersion] = &[&version::TLS13];
+const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+
+/// Refuses so many requests on this connection, and answers those that follow. The streams are 1, 3, 5, …
+fn refuse(peer: &mut Connection, refused: usize) {
+    peer.greet();
+    peer.send(settings(&[]));
+    for (number, stream) in (1..).step_by(2).enumerate() {
+        if !peer.await_request() {
+            break;
+        }
+        let is_refused = number < refused;
+        peer.send(if is_refused { frame(RST_STREAM, 0, stream, &REFUSED_STREAM) } else { serving_on(stream) });
+    }
+}
+
+#[test]
+fn a_refused_stream_is_retried_on_the_same_connection_first() {
+    let once = Peer::new(|peer, _| refuse(peer, 1));
+    Probe::new([once.addr()]).run().expect_healthy();
+    assert_eq!(once.connections(), 1);
+
+    let several = Peer::new(|peer, _| refuse(peer, 2));
+    let ran = Probe::new([&several.addr(), "-service=a", "-service=b"]).run();
+    ran.expect(0, "a: status: SERVING\nb: status: SERVING\n", "");
+    assert_eq!(several.connections(), 1);
+
+    let listed = Peer::new(|peer, _| refuse(peer, 1));
+    Probe::new([&listed.addr(), "-list"]).run();
+    assert_eq!(listed.connections(), 1);
+}
+
+#[test]
+fn a_refused_stream_is_retried_on_a_new_connection_then() {
+    let peer = Peer::new(|peer, number| refuse(peer, if number == 0 { usize::MAX } else { 0 }));
+    Probe::new([peer.addr()]).run().expect_healthy();
+    assert_eq!(peer.connections(), 2);
+
+    let always = Peer::new(|peer, _| refuse(peer, usize::MAX));
+    let cause = "the server reset the stream: RST_STREAM (REFUSED_STREAM)";
+    let line = format!("error: health check of {} failed: {cause}", always.address);
+    Probe::new([always.addr()]).run().expect_error(1, &line);
+    assert_eq!(always.connections(), 2);
+}
+
+/// The first connection fails one request and refuses the other. That the next cannot be opened is not the cause.
+#[test]
+fn a_refusal_is_told_where_no_new_connection_can_be_had() {
+    let peer = Peer::new(|peer, number| if number == 0 { refuse(peer, usize::MAX) } else { peer.greet() });
+    let cause = "the server reset the stream: RST_STREAM (REFUSED_STREAM)";
+    let line = format!("error: health check of {} failed: {cause}", peer.address);
+    Probe::new([peer.addr()]).run().expect_error(1, &line);
+}
+
+/// Reads until the request on this stream has ended.
+fn await_end_of(stream: u8, peer: &mut impl Read, received: &mut Vec<u8>) {
+    let mut more = [0; 4096];
+    while !received.windows(6).any(|header| header == [DATA, END_STREAM, 0, 0, 0, stream]) {
+        match peer.read(&mut more) {
+            Ok(count @ 1..) => received.extend_from_slice(&more[..count]),
+            _ => break,
+        }
+    }
+}
+
+/// What ends the second connection says nothing about a request that failed on the first.
+#[test]
+fn a_connection_is_not_blamed_for_another() {
+    let (files, authority) = (Files::new(), Authority::new("Test CA"));
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
+    let leaf = authority.server(&["127.0.0.1"]);
+    let config = TlsSetup { leaf: &leaf, versions: TLS13, alpn: &["h2"], clients: None }.config();
+    let peer = Peer::new(move |peer, number| {
+        let connection = ServerConnection::new(Arc::clone(&config)).expect("the configuration is valid");
+        let mut peer = StreamOwned::new(connection, peer.stream());
+        let send = |peer: &mut StreamOwned<_, _>, bytes: &[u8]| drop(peer.write_all(bytes).and_then(|()| peer.flush()));
+        let reset = |stream, code: u8| frame(RST_STREAM, 0, stream, &[0, 0, 0, code]);
+        let mut received = Vec::new();
+        send(&mut peer, &settings(&[]));
+        if number == 0 {
+            await_end_of(3, &mut peer, &mut received);
+            send(&mut peer, &[reset(1, 2), reset(3, 7)].concat());
+            await_end_of(5, &mut peer, &mut received);
+            send(&mut peer, &reset(5, 7));
+        } else {
+            await_end_of(1, &mut peer, &mut received);
+            // An alert, as if the probe had sent a broken record.
+            let StreamOwned { conn, sock } = &mut peer;
+            let broken: &[u8] =
+                &[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+            conn.read_tls(&mut &*broken).expect("memory can be read");
+            assert!(conn.process_new_packets().is_err(), "it is broken");
+            while conn.wants_write() && conn.write_tls(sock).is_ok() {}
+        }
+        await_end_of(u8::MAX, &mut peer, &mut received);
+    });
+    let ran = Probe::new([&peer.addr(), "-tls", &ca, "-service=a", "-service=b"]).run();
+    let lines = format!(
+        "error: a: health check of {address} failed: the server reset the stream: RST_STREAM (INTERNAL_ERROR)\n\
+         error: b: TLS handshake with {address} failed: the server refused it: alert bad_record_mac\n",
+        address = peer.address
+    );
+    ran.expect(1, "", &lines);
+}
+
+/// What an idle or old connection's server does while a request is under way.
+fn close_in_good_order(peer: &mut Connection, way: usize) {
+    const ALL: u32 = u32::MAX >> 1;
+    peer.greet();
+    match way {
+        // Before the request, as with a very short idle time.
+        0 => drop(peer.send([settings(&[]), goaway(ALL, 0, b"max_idle")].concat())),
+        // The request came too late, and the last GOAWAY says so.
+        1 => {
+            peer.send(settings(&[]));
+            peer.await_request();
+            peer.send([goaway(ALL, 0, b"max_idle"), goaway(0, 0, b"")].concat());
+        }
+        // The request came too late, and the connection ends without saying so.
+        _ => {
+            peer.send(settings(&[]));
+            peer.await_request();
+            peer.send(goaway(ALL, 0, b"max_idle"));
+            return;
+        }
+    }
+    peer.drain();
+}
+
+#[test]
+fn a_goaway_that_races_the_request_is_retried_until_the_deadline() {
+    for ways in [[0; 4], [1; 4], [2; 4], [0, 1, 2, 0]] {
+        let peer = Peer::new(move |peer, number| match ways.get(number) {
+            Some(way) => close_in_good_order(peer, *way),
+            None => refuse(peer, 0),
+        });
+        Probe::new([&peer.addr(), "-rpc-timeout=10s"]).run().expect_healthy();
+        assert_eq!(peer.connections(), 5, "{ways:?}");
+    }
+}
+
+#[test]
+fn a_goaway_that_always_races_the_request_is_told_at_the_deadline() {
+    let peer = Peer::new(|peer, _| close_in_good_order(peer, 1));
+    let ran = Probe::new([&peer.addr(), "-rpc-timeout=500ms"]).run();
+    let begins = format!(
+        "error: health check of {} failed: the server refused the connection: GOAWAY (NO_ERROR): \"max_idle\" (",
+        peer.address
+    );
+    assert!(ran.code == Some(1) && ran.stderr.starts_with(&begins), "{ran}");
+    assert!(ran.stderr.ends_with(" attempts in 500ms)\n"), "{ran}");
+    assert!(peer.connections() > 2, "{ran}");
+}
+
+/// A server that complains is not asked again and again.
+#[test]
+fn a_goaway_with_an_error_is_retried_once() {
+    let peer = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.send(goaway(0, 11, b"too_many_pings"));
+        peer.drain();
+    });
+    let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM): \"too_many_pings\"";
+    let line = format!("error: health check of {} failed: {cause}", peer.address);
+    Probe::new([peer.addr()]).run().expect_error(1, &line);
+    assert_eq!(peer.connections(), 2);
 }
