@@ -15,11 +15,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tonic::body::Body;
 
+use self::{errors::MAX_HEADERS, first_bytes::Received, write_coalescer::WriteCoalescer};
 pub(crate) use self::{
     errors::{REFUSED, request_failure, reset_silently},
     first_bytes::{FirstBytes, GoAway, Opening, PeerSniffer, StreamEnd},
 };
-use self::{first_bytes::Received, write_coalescer::WriteCoalescer};
 use crate::{
     deadline::Deadline,
     net::Stream,
@@ -37,8 +37,8 @@ const WATCH_WINDOW: u32 = 8192;
 const WINDOW_PER_SERVICE: u32 = 1024;
 /// The largest window of a connection, in bytes.
 const MAX_WINDOW: u32 = 4 << 20;
-/// The most that the response's headers may take, decoded, in bytes.
-const MAX_HEADERS: u32 = 64 * 1024;
+/// The setting by which a server says how large the headers of a request may be.
+const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 6;
 /// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check` keeps
 /// it from coming to that: servers treat clients that send only PINGs as abusive.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -149,6 +149,11 @@ impl Connection {
     /// A GOAWAY that arrived among the server's first frames.
     pub(crate) fn goaway(&self) -> Option<GoAway> {
         self.first_bytes.received().goaway()
+    }
+
+    /// How large the server's first SETTINGS allow the headers of a request to be, in bytes (RFC 9113, section 6.5.2).
+    pub(crate) fn max_headers(&self) -> Option<u32> {
+        self.first_bytes.received().setting(SETTINGS_MAX_HEADER_LIST_SIZE)
     }
 
     /// Why the connection broke, if it did. A request that was still waiting knows only that it did.

@@ -10,6 +10,8 @@ use crate::{
     text::excerpt,
 };
 
+/// The most that the response's headers may take, decoded, in bytes.
+pub(super) const MAX_HEADERS: u32 = 64 * 1024;
 /// What a GOAWAY before or in place of an answer means.
 pub(crate) const REFUSED: &str = "the server refused the connection";
 
@@ -64,6 +66,7 @@ pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
 fn h2_failure(error: &h2::Error) -> Failure {
     let reason = error.reason();
     let failed = |cause: &str| Failure::new(Kind::StreamBroken, format!("{cause}{}", in_brackets(reason)));
+    let too_large = format!("headers are over our limit of {} KiB", MAX_HEADERS / 1024);
     if error.is_remote() && error.is_go_away() {
         // The request was not processed (RFC 9113, section 6.8).
         failed(&format!("{REFUSED}: GOAWAY")).retry(retry_after_goaway(reason.unwrap_or(Reason::NO_ERROR)))
@@ -73,7 +76,15 @@ fn h2_failure(error: &h2::Error) -> Failure {
     } else if error.is_io() {
         failed("the server closed the connection during the response").retry(Retry::AfterGoAway)
     } else {
-        failed("the response breaks the rules of HTTP/2, or is too large")
+        // h2 gave up. Its reason for headers over the limit is not theirs alone, unless they are far over it.
+        failed(&match reason {
+            Some(Reason::PROTOCOL_ERROR) if error.is_reset() => {
+                format!("the response breaks the rules of HTTP/2, or its {too_large}")
+            }
+            Some(Reason::ENHANCE_YOUR_CALM) => format!("the response has too many frames, or its {too_large}"),
+            Some(Reason::COMPRESSION_ERROR) => format!("the response's {too_large}"),
+            _ => "the response breaks the rules of HTTP/2, or is too large".to_owned(),
+        })
     }
 }
 

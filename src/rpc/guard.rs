@@ -50,6 +50,8 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     requests: SendRequest<Body>,
+    /// How large the server allows the request's headers to be, in bytes.
+    max_headers: Option<u32>,
     /// Whether the request accepts a compressed response.
     gzip: bool,
     expected: Expected,
@@ -77,7 +79,7 @@ impl Service<Request<Body>> for Guard {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut guard = self.clone();
         Box::pin(async move {
-            let request = Outgoing::new(request).await;
+            let request = Outgoing::new(request, guard.max_headers).await?;
             match guard.attempt(&request).await {
                 Err(Failure { retry: Retry::OnSameConnection, .. }) => {
                     guard.attempt(&request).await.map_err(|failure| {
@@ -94,7 +96,7 @@ impl Service<Request<Body>> for Guard {
 impl Guard {
     /// A guard of requests on this connection.
     pub(crate) fn new(connection: &Connection, gzip: bool, expected: Expected) -> Self {
-        Self { requests: connection.requests.clone(), gzip, expected }
+        Self { requests: connection.requests.clone(), max_headers: connection.max_headers(), gzip, expected }
     }
 
     /// Sends the request once.

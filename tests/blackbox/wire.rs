@@ -1,8 +1,12 @@
-//! What goes over the wire beside a request's headers: its frames, and what happens when the server does not take it.
+//! What goes over the wire beside a request's headers: its frames, what happens when the server does not take it, and limits
+//! that one side has told the other.
 
 use std::{
     io::{Read, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http::HeaderValue;
@@ -319,4 +323,78 @@ fn a_goaway_with_an_error_is_retried_once() {
     let line = format!("error: health check of {} failed: {cause}", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
     assert_eq!(peer.connections(), 2);
+}
+
+/// The size of the headers of a plain request to this address with `extra` bytes of metadata beside (RFC 9113, section 6.5.2).
+fn header_list_size(address: &str, extra: usize) -> usize {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", address),
+        (":path", "/grpc.health.v1.Health/Check"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "grpc_health_probe"),
+        ("grpc-timeout", "1000000u"),
+    ];
+    let fields = fields.map(|(name, value)| name.len() + value.len() + 32);
+    fields.iter().sum::<usize>() + "x".len() + extra + 32
+}
+
+#[test]
+fn headers_that_the_server_does_not_allow_are_not_sent() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let peer = Peer::new(move |peer, _| {
+        peer.greet();
+        // The last one counts.
+        peer.send(settings(&[(6, 100), (3, 100), (6, 8192)]));
+        while peer.await_request() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            peer.send(serving());
+        }
+    });
+    let address = peer.address.to_string();
+    let most = 8192 - header_list_size(&address, 0);
+    let probe = |length: usize, flags: &[&str]| {
+        let (addr, header) = (peer.addr(), format!("-rpc-header=x: {}", "v".repeat(length)));
+        Probe::new([&[addr.as_str(), header.as_str()], flags].concat()).run()
+    };
+    probe(most, &[]).expect_healthy();
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+
+    let cause = "the request's headers are 8193 bytes, the server allows 8192";
+    let hint = "send less metadata (-rpc-header)";
+    probe(most + 1, &[]).expect(1, "", &format!("error: health check of {address} failed: {cause}\nhint: {hint}\n"));
+    probe(most + 1, &["-output=json", "-exit-codes=detailed"]).expect_kind(3, "rpc", "headers-too-large");
+    probe(9000, &["-watch", "-output=json"]);
+    assert_eq!(requests.load(Ordering::SeqCst), 1, "no more than the one that is allowed");
+}
+
+/// tonic allows 16 KiB, and says so in its SETTINGS.
+#[test]
+fn a_real_server_has_a_limit_for_headers() {
+    let server = server::plaintext();
+    let ran = Probe::new([&server.addr(), "-rpc-header", &format!("x: {}", "s3cret".repeat(20_000))]).run();
+    let allowed = "bytes, the server allows 16384\nhint: send less metadata (-rpc-header)\n";
+    assert!(ran.code == Some(1) && ran.stderr.ends_with(allowed), "{ran}");
+    assert!(!ran.stderr.contains("s3cret"), "{ran}");
+}
+
+#[test]
+fn headers_of_a_response_over_our_limit_are_told_as_such() {
+    let long = |length: usize| headers(0, &[(":status", b"200"), ("a", &vec![b'b'; length])]);
+    for bytes in [long(66_000), long(100_000), long(250_000)] {
+        let length = bytes.len();
+        let peer = Peer::new(move |peer, _| {
+            peer.greet();
+            peer.send(settings(&[]));
+            peer.await_request();
+            peer.send(&bytes);
+            peer.drain();
+        });
+        let ran = Probe::new([peer.addr()]).run();
+        let line = ran.stderr.lines().next().unwrap_or_default();
+        assert!(ran.code == Some(1) && line.contains("headers are over our limit of 64 KiB"), "{length} bytes: {ran}");
+    }
 }
