@@ -15,10 +15,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tonic::body::Body;
 
-use self::{errors::describe, first_bytes::Received, write_coalescer::WriteCoalescer};
+use self::{errors::MAX_HEADERS, first_bytes::Received, write_coalescer::WriteCoalescer};
 pub(crate) use self::{
     errors::{REFUSED, request_failure, reset_silently},
-    first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
+    first_bytes::{FirstBytes, GoAway, Opening, PeerSniffer, StreamEnd},
 };
 use crate::{
     deadline::Deadline,
@@ -37,10 +37,10 @@ const WATCH_WINDOW: u32 = 8192;
 const WINDOW_PER_SERVICE: u32 = 1024;
 /// The largest window of a connection, in bytes.
 const MAX_WINDOW: u32 = 4 << 20;
-/// The most that the response's headers may take, decoded, in bytes.
-const MAX_HEADERS: u32 = 64 * 1024;
-/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check`
-/// usually prevents that: servers treat clients that send only PINGs as abusive.
+/// The setting by which a server says how large the headers of a request may be.
+const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 6;
+/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check` keeps
+/// it from coming to that: servers treat clients that send only PINGs as abusive.
 const PING_AFTER: Duration = Duration::from_secs(15);
 /// How long a server may take to answer a PING.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -146,10 +146,14 @@ impl Connection {
         self.first_bytes.received().end().cloned()
     }
 
-    /// A GOAWAY among the server's first frames, described for messages, and whether it excludes our request.
-    pub(crate) fn goaway(&self) -> Option<(String, bool)> {
-        let goaway = self.first_bytes.received().goaway()?;
-        Some((describe(&goaway), goaway.last_stream == 0))
+    /// A GOAWAY that arrived among the server's first frames.
+    pub(crate) fn goaway(&self) -> Option<GoAway> {
+        self.first_bytes.received().goaway()
+    }
+
+    /// How large the server's first SETTINGS allow the headers of a request to be, in bytes (RFC 9113, section 6.5.2).
+    pub(crate) fn max_headers(&self) -> Option<u32> {
+        self.first_bytes.received().setting(SETTINGS_MAX_HEADER_LIST_SIZE)
     }
 
     /// Why the connection broke, if it did. The error of a pending request does not say why.
@@ -187,7 +191,7 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
         }
         (Opening::Frame(_), ..) => {
             let cause = match received.goaway() {
-                Some(goaway) => format!("{REFUSED}: {}", describe(&goaway)),
+                Some(goaway) => format!("{REFUSED}: {goaway}"),
                 None => format!("the server {opening}"),
             };
             failed(Kind::Http2Refused, &cause)

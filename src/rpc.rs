@@ -4,6 +4,7 @@
 mod guard;
 mod list;
 mod metadata;
+mod request;
 mod status;
 
 use std::{error::Error, slice, time::Duration};
@@ -189,9 +190,9 @@ impl Caller<'_> {
             Ok(None) => Err(self.watch_ended()),
             Err(status) => {
                 let failure = self.failure(WATCH, &status, None);
-                // A GOAWAY that would refuse a new request only ends an answered one.
-                let goaway = self.connection.goaway().map(|(goaway, _)| goaway);
-                match goaway.or_else(|| (failure.retry == Retry::OnNewConnection).then(|| "GOAWAY".to_owned())) {
+                // What would refuse a new request only ends one that was answered.
+                let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
+                match goaway.or_else(|| failure.is_for_new_connection().then(|| "GOAWAY".to_owned())) {
                     Some(goaway) if failure.kind == Kind::StreamBroken => {
                         let message =
                             format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
@@ -226,7 +227,7 @@ impl Caller<'_> {
     }
 
     fn guard(&self, expected: Expected) -> Guard {
-        Guard { requests: self.connection.requests.clone(), gzip: self.settings.gzip, expected }
+        Guard::new(self.connection, self.settings.gzip, expected)
     }
 
     /// The origin, from which tonic takes the scheme and the authority of requests.
@@ -274,18 +275,19 @@ impl Caller<'_> {
         {
             return self.timed_out(what, deadline);
         }
-        // The cause of the connection's end says more than that it ended during the request.
-        if (failure.kind, failure.retry) == (Kind::StreamBroken, Retry::Never)
+        // The end of the connection tells more than that it ended during the request.
+        if failure.kind == Kind::StreamBroken
+            && matches!(failure.retry, Retry::Never | Retry::AfterGoAway)
             && let Some(broken) = self.connection.broken()
         {
             failure = broken.clone();
         }
         if failure.kind == Kind::StreamBroken
-            && let Some((goaway, left_out)) = self.connection.goaway()
+            && let Some(goaway) = self.connection.goaway()
         {
             failure.message = format!("{REFUSED}: {goaway}");
-            if left_out {
-                failure.retry = Retry::OnNewConnection;
+            if goaway.last_stream == 0 || failure.retry != Retry::Never {
+                failure.retry = goaway.retry();
             }
         }
         failure.message = format!("{what} {} failed: {}", self.target, failure.message);

@@ -1,5 +1,7 @@
 //! What the errors of HTTP/2 mean, read from the types of hyper and h2.
 
+use std::fmt;
+
 use h2::Reason;
 
 use super::first_bytes::GoAway;
@@ -8,13 +10,29 @@ use crate::{
     text::excerpt,
 };
 
+/// The most that the response's headers may take, decoded, in bytes.
+pub(super) const MAX_HEADERS: u32 = 64 * 1024;
 /// What a GOAWAY before or in place of an answer means.
 pub(crate) const REFUSED: &str = "the server refused the connection";
 
-/// Describes a GOAWAY for messages: its error code and its text.
-pub(super) fn describe(GoAway { code, text, .. }: &GoAway) -> String {
-    let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", excerpt(text)) };
-    format!("GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
+impl fmt::Display for GoAway {
+    /// Describes it for messages: its error code and its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GOAWAY{}", in_brackets(Some(Reason::from(self.code))))?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, ": \"{}\"", excerpt(&self.text)) }
+    }
+}
+
+impl GoAway {
+    /// How to retry a request that it left out.
+    pub(crate) fn retry(&self) -> Retry {
+        retry_after_goaway(Reason::from(self.code))
+    }
+}
+
+/// A server that closes connections in good order takes requests on new ones. One that complains is asked once more.
+fn retry_after_goaway(reason: Reason) -> Retry {
+    if reason == Reason::NO_ERROR { Retry::UntilDeadline } else { Retry::OnNewConnection }
 }
 
 /// Names an error code as RFC 9113 does, or by its number, to stand after the name of a frame.
@@ -38,25 +56,35 @@ pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
         }
         source = error.source();
     }
+    let ended = |cause| Failure::new(Kind::StreamBroken, cause).retry(Retry::AfterGoAway);
     if error.is_canceled() {
-        return Failure::new(Kind::StreamBroken, "the server closed the connection before it took the request");
+        return ended("the server closed the connection before it took the request");
     }
-    Failure::new(Kind::StreamBroken, "the server closed the connection during the response")
+    ended("the server closed the connection during the response")
 }
 
 fn h2_failure(error: &h2::Error) -> Failure {
     let reason = error.reason();
     let failed = |cause: &str| Failure::new(Kind::StreamBroken, format!("{cause}{}", in_brackets(reason)));
+    let too_large = format!("headers are over our limit of {} KiB", MAX_HEADERS / 1024);
     if error.is_remote() && error.is_go_away() {
         // The request was not processed (RFC 9113, section 6.8).
-        failed(&format!("{REFUSED}: GOAWAY")).retry(Retry::OnNewConnection)
+        failed(&format!("{REFUSED}: GOAWAY")).retry(retry_after_goaway(reason.unwrap_or(Reason::NO_ERROR)))
     } else if error.is_remote() && error.is_reset() {
         let failure = failed(RESET);
-        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnNewConnection) } else { failure }
+        if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnSameConnection) } else { failure }
     } else if error.is_io() {
-        failed("the server closed the connection during the response")
+        failed("the server closed the connection during the response").retry(Retry::AfterGoAway)
     } else {
-        failed("the response breaks the rules of HTTP/2, or is too large")
+        // h2 gave up. Its reason for headers over the limit is not theirs alone, unless they are far over it.
+        failed(&match reason {
+            Some(Reason::PROTOCOL_ERROR) if error.is_reset() => {
+                format!("the response breaks the rules of HTTP/2, or its {too_large}")
+            }
+            Some(Reason::ENHANCE_YOUR_CALM) => format!("the response has too many frames, or its {too_large}"),
+            Some(Reason::COMPRESSION_ERROR) => format!("the response's {too_large}"),
+            _ => "the response breaks the rules of HTTP/2, or is too large".to_owned(),
+        })
     }
 }
 

@@ -90,17 +90,30 @@ impl Received {
             "max_frame_size",
             "max_header_list_size",
         ];
-        let [_, a, b, _, _, _, _, _, _, payload @ ..] = self.head.as_slice() else { return String::new() };
-        let length = payload.len().min(usize::from(u16::from_be_bytes([*a, *b])));
-        let parameters = payload[..length].chunks_exact(6).map(|parameter| {
-            let id = u16::from_be_bytes([parameter[0], parameter[1]]);
-            let value = u32::from_be_bytes([parameter[2], parameter[3], parameter[4], parameter[5]]);
-            match NAMES.get(usize::from(id).wrapping_sub(1)) {
-                Some(name) => format!("{name}={value}"),
-                None => format!("{id:#x}={value}"),
-            }
+        let parameters = self.parameters().map(|(id, value)| match NAMES.get(usize::from(id).wrapping_sub(1)) {
+            Some(name) => format!("{name}={value}"),
+            None => format!("{id:#x}={value}"),
         });
         parameters.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The value of one of these parameters. The last one counts (RFC 9113, section 6.5.3).
+    pub(crate) fn setting(&self, wanted: u16) -> Option<u32> {
+        self.parameters().filter(|(id, _)| *id == wanted).last().map(|(_, value)| value)
+    }
+
+    /// The parameters of a SETTINGS frame, each by its number.
+    fn parameters(&self) -> impl Iterator<Item = (u16, u32)> {
+        let payload = match self.head.as_slice() {
+            [_, a, b, _, _, _, _, _, _, payload @ ..] => {
+                &payload[..payload.len().min(usize::from(u16::from_be_bytes([*a, *b])))]
+            }
+            _ => &[],
+        };
+        payload.chunks_exact(6).map(|parameter| {
+            let id = u16::from_be_bytes([parameter[0], parameter[1]]);
+            (id, u32::from_be_bytes([parameter[2], parameter[3], parameter[4], parameter[5]]))
+        })
     }
 
     /// A GOAWAY among the first frames, as far as their bytes are kept.

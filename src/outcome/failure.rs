@@ -13,8 +13,16 @@ pub(crate) enum Retry {
     Never,
     /// The server may be about to start: retry while the user's `-connect-timeout` lasts.
     WhileConnecting,
-    /// The server said that it did not process the request (RFC 9113, section 8.7): retry once, on a new connection.
+    /// The server refused the stream, so it did not process the request (RFC 9113, section 8.7): retry once on the same
+    /// connection, then as `OnNewConnection`.
+    OnSameConnection,
+    /// The server refused the request twice, or the connection: retry once, on a new connection.
     OnNewConnection,
+    /// The server was closing the connection in good order, and the request came too late for it: retry on new connections
+    /// until the deadline.
+    UntilDeadline,
+    /// The connection ended before the response. If the server sent GOAWAY, that says how to retry; otherwise `Never`.
+    AfterGoAway,
 }
 
 /// Why a probe did not end healthy.
@@ -59,10 +67,9 @@ impl Failure {
         self
     }
 
-    /// The cause alone, without what was done on `target`, which the message begins with.
-    pub(crate) fn cause(&self, target: &str) -> &str {
-        let after = self.message.split_once(target).and_then(|(_, after)| after.split_once(": "));
-        after.map_or(self.message.as_str(), |(_, cause)| cause)
+    /// Whether the server did not process the request, and a new connection may help at once.
+    pub(crate) fn is_for_new_connection(&self) -> bool {
+        matches!(self.retry, Retry::OnNewConnection | Retry::UntilDeadline)
     }
 
     /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not there yet.

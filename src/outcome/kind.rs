@@ -260,6 +260,9 @@ Rpc {
     RpcTimeout "rpc-timeout" Transient
         "health check of localhost:50051 timed out after 1s: connected, no answer"
         "the server is stuck, or slower than `-rpc-timeout`"
+    HeadersTooLarge "headers-too-large" Final
+        "health check of localhost:50051 failed: the request's headers are 20231 bytes, the server allows 16384"
+        "send less metadata, or let the server allow more"
     Unimplemented "unimplemented" Final
         "health check of localhost:50051 failed: UNIMPLEMENTED: unknown service grpc.health.v1.Health"
         "register the health service in the server, or probe the port that has it; with `-list` or `-watch` the hint says whether only that method is missing"

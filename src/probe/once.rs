@@ -1,9 +1,12 @@
 //! The steps of one probe: prepare, connect, send the request, judge the answer.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::plan::{Credentials, Plan, Tls};
 use crate::{
+    backoff::Backoff,
     connection::{Connection, Connector},
     deadline::Deadline,
     http2::Purpose,
@@ -14,7 +17,12 @@ use crate::{
     trace::Trace,
 };
 
-/// Probes once. `overall` is another bound besides its own timeouts, which begin at `start`.
+/// The first pause between requests that a server did not process. The second request follows the first at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest of those pauses.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
 pub(super) async fn probe(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> ProbeResult {
     let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(overall);
     trace.begin_probe();
@@ -82,24 +90,55 @@ pub(super) async fn ask(
     let mut connection = connector.connect(deadline, trace).await?;
     let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(overall);
     let requests = plan.question.requests();
-    let mut answers = prepared.caller(plan, target, &connection).ask(&requests, deadline, trace).await;
-
-    let is_refused = |answer: &Answer| matches!(answer, Err(failure) if failure.retry == Retry::OnNewConnection);
-    let refused: Vec<usize> = (0..answers.len()).filter(|index| is_refused(&answers[*index])).collect();
-    if !refused.is_empty() {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut unanswered: Vec<usize> = (0..requests.len()).collect();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let asked: Vec<Ask<'_>> = unanswered.iter().map(|index| requests[*index]).collect();
+        let new = prepared.caller(plan, target, &connection).ask(&asked, deadline, trace).await;
+        // What ended this connection is not the cause of what fails on another.
+        let new = new.into_iter().map(|answer| answer.map_err(|failure| connector.cause_of(failure, &connection)));
+        if answers.is_empty() {
+            answers = new.collect();
+        } else {
+            unanswered.iter().zip(new).for_each(|(index, answer)| answers[*index] = answer);
+        }
+        unanswered.retain(|index| answers[*index].as_ref().is_err_and(|failure| is_to_retry(failure, attempts)));
+        if unanswered.is_empty() {
+            break;
+        }
+        if attempts > 1 {
+            sleep(backoff.pause().min(deadline.remaining())).await;
+        }
+        if deadline.remaining().is_zero() {
+            break;
+        }
         trace.note(Phase::Rpc, || "the server did not process the request; retrying on a new connection".to_owned());
         let connect_deadline = Deadline::new(Instant::now(), plan.connect_timeout).or_earlier(Some(deadline));
-        if let Ok(second) = connector.connect_once(connect_deadline, trace).await {
-            connection = second;
-            let again: Vec<Ask<'_>> = refused.iter().map(|index| requests[*index]).collect();
-            let again = prepared.caller(plan, target, &connection).ask(&again, deadline, trace).await;
-            refused.into_iter().zip(again).for_each(|(index, answer)| answers[index] = answer);
+        let Ok(next) = connector.connect_once(connect_deadline, trace).await else { break };
+        connection = next;
+    }
+    if attempts > 1 {
+        for index in unanswered {
+            if let Err(failure) = &mut answers[index] {
+                failure.message += &format!(" ({attempts} attempts in {})", deadline.limit());
+            }
         }
     }
-    let answers = answers.into_iter().map(|answer| answer.map_err(|failure| connector.cause_of(failure, &connection)));
-    let verdicts = judge(&requests, answers);
+    let verdicts = judge(&requests, answers.into_iter());
     connection.http2.close().await;
     verdicts
+}
+
+/// Whether to ask again what failed so after this many attempts.
+fn is_to_retry(failure: &Failure, attempts: usize) -> bool {
+    match failure.retry {
+        Retry::UntilDeadline => true,
+        Retry::OnNewConnection => attempts == 1,
+        Retry::Never | Retry::WhileConnecting | Retry::OnSameConnection | Retry::AfterGoAway => false,
+    }
 }
 
 /// The verdicts on the answers to these requests.

@@ -19,8 +19,8 @@ use crate::{
     connection::every_endpoint,
     deadline::Deadline,
     join_all::join_all,
-    net::Target,
-    outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Retry, Verdict},
+    net::{self, Target},
+    outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Verdict},
     report::{Changes, NotWritten, has_reader},
     rpc::Caller,
     trace::Trace,
@@ -189,7 +189,7 @@ impl<'a> Watch<'a> {
             let started = Instant::now();
             let Err(failure) = self.follow_connection(&route, first.take(), turns).await;
             let was_answered = self.is_last_verdict_an_answer(route.index);
-            let is_retry = failure.retry == Retry::OnNewConnection && !was_answered && may_retry_at_once;
+            let is_retry = failure.is_for_new_connection() && !was_answered && may_retry_at_once;
             may_retry_at_once = was_answered;
             if !is_retry && self.note_loss(route.index, failure).await.is_err() {
                 self.over.notify_one();

@@ -83,6 +83,7 @@ fn frames() -> Vec<Vec<u8>> {
         frame(1, 5, &ok),
         frame(1, 4, &ok),
         frame(1, 5, &literal("grpc-status", "14")),
+        frame(1, 4, &[&head[..], &literal("grpc-status", "14")].concat()),
         frame(1, 5, &[&ok[..], &ok].concat()),
         frame(1, 5, &[&ok[..], &literal("grpc-status-details-bin", "?")].concat()),
         frame(1, 5, &literal("x", "y")),
@@ -103,15 +104,56 @@ fn healthy_answer() -> Vec<u8> {
 }
 
 #[test]
-fn complete_answer_is_healthy_and_its_prefixes_are_not() {
-    let healthy_answer = healthy_answer();
-    assert!(is_healthy(&healthy_answer, CHECK) && can_be_healthy(&healthy_answer));
-    for length in 0..healthy_answer.len() {
-        assert!(!is_healthy(&healthy_answer[..length], CHECK), "cut to {length} bytes");
+fn a_whole_answer_is_healthy_and_no_part_of_it() {
+    let whole = whole();
+    assert!(is_healthy(&whole, CHECK) && can_be_healthy(&whole, true));
+    for length in 0..whole.len() {
+        assert!(!is_healthy(&whole[..length], CHECK), "cut to {length} bytes");
     }
 }
 
-/// The minimum number of inputs per property.
+/// The oracle itself: each of these lacks one thing that a healthy answer has.
+#[test]
+fn nothing_but_a_whole_answer_can_be_healthy() {
+    let pieces = pieces();
+    let ends_with = |value: &str| {
+        let status = [&[0, 11][..], b"grpc-status", &[1], value.as_bytes()].concat();
+        [&[0, 0, 15, 1, 5, 0, 0, 0, 1][..], &status].concat()
+    };
+    let settings = &vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let (head, serving, ok) = (&pieces[0], &pieces[4], &ends_with("0"));
+    let answer =
+        |frames: &[&Vec<u8>]| can_be_healthy(&frames.iter().copied().flatten().copied().collect::<Vec<_>>(), true);
+    assert!(answer(&[settings, head, serving, ok]));
+    let mut on_another_stream = ok.clone();
+    on_another_stream[8] = 3;
+    for (name, frames) in [
+        ("no SETTINGS", &[head, serving, ok][..]),
+        ("SETTINGS last", &[head, serving, ok, settings]),
+        ("no headers", &[settings, serving, ok]),
+        ("headers that end the stream", &[settings, &pieces[1], serving, ok]),
+        ("no message", &[settings, head, ok]),
+        ("the message after the end", &[settings, head, ok, serving]),
+        ("the message first", &[settings, serving, head, ok]),
+        ("a message that ends the stream", &[settings, head, &pieces[5], ok]),
+        ("NOT_SERVING", &[settings, head, &pieces[6], ok]),
+        ("part of a message", &[settings, head, &pieces[7], ok]),
+        ("two messages", &[settings, head, serving, serving, ok]),
+        ("no end", &[settings, head, serving]),
+        ("a status that does not end the stream", &[settings, head, serving, &pieces[13]]),
+        ("status 1", &[settings, head, serving, &ends_with("1")]),
+        ("no number", &[settings, head, serving, &ends_with("O")]),
+        ("a status in the headers alone", &[settings, &pieces[2], serving, &pieces[18]]),
+        ("two statuses", &[settings, head, serving, &pieces[16]]),
+        ("no status", &[settings, head, serving, &pieces[18]]),
+        ("a reset before the end", &[settings, head, serving, &pieces[20], ok]),
+        ("the status of another stream", &[settings, head, serving, &on_another_stream]),
+    ] {
+        assert!(!answer(frames), "{name}");
+    }
+}
+
+/// Checks a property with at least so many inputs.
 const CASES: usize = 256;
 /// The number of random bytes per input. No generator below uses more.
 const RANDOM: u32 = 1024;
@@ -275,7 +317,26 @@ fn answers_made_of_frames() {
     check(generate, |frames| answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames.concat()].concat()));
 }
 
-/// A healthy answer with one byte changed.
+/// Every answer that is one frame away from a healthy one.
+#[test]
+fn answers_with_a_frame_changed() {
+    let pieces = pieces();
+    let whole = [&pieces[0], &pieces[4], &pieces[12]];
+    let check = |frames: &[&Vec<u8>]| {
+        let frames: Vec<u8> = frames.iter().copied().flatten().copied().collect();
+        answer(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &frames].concat());
+    };
+    for position in 0..=whole.len() {
+        let (before, after) = whole.split_at(position);
+        for piece in &pieces {
+            check(&[before, &[piece], after].concat());
+            check(&[before, &[piece], after.get(1..).unwrap_or_default()].concat());
+        }
+        check(&[before, after.get(1..).unwrap_or_default()].concat());
+    }
+}
+
+/// A healthy answer with one byte changed is healthy only by chance that the rules allow.
 #[test]
 fn answers_with_a_byte_changed() {
     let healthy_answer = healthy_answer();

@@ -22,12 +22,15 @@ use hyper::{
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::status::{
-    GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
+use super::{
+    request::Outgoing,
+    status::{
+        GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
+    },
 };
 use crate::{
-    http2::{request_failure, reset_silently},
-    outcome::{Failure, Kind},
+    http2::{Connection, request_failure, reset_silently},
+    outcome::{Failure, Kind, Retry},
 };
 
 /// The largest message of a health check, compressed or not, in bytes. Real ones have two.
@@ -44,10 +47,12 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 /// Sends requests and returns complete responses only. Its failure messages contain only the cause, without the address.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    pub(crate) requests: SendRequest<Body>,
+    requests: SendRequest<Body>,
+    /// How large the server allows the request's headers to be, in bytes.
+    max_headers: Option<u32>,
     /// Whether the request accepts a compressed response.
-    pub(crate) gzip: bool,
-    pub(crate) expected: Expected,
+    gzip: bool,
+    expected: Expected,
 }
 
 /// The form of the expected response, with the maximum size of a message in bytes.
@@ -70,20 +75,41 @@ impl Service<Request<Body>> for Guard {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let response = self.requests.send_request(request);
-        let Self { gzip, expected, .. } = *self;
+        let mut guard = self.clone();
         Box::pin(async move {
-            let response = response.await.map_err(|error| request_failure(&error))?;
-            match expected {
-                Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, gzip, most),
-                // With another HTTP status, both fail, and the status in the trailers is the cause.
-                Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, gzip, most).await,
+            let request = Outgoing::new(request, guard.max_headers).await?;
+            match guard.attempt(&request).await {
+                Err(Failure { retry: Retry::OnSameConnection, .. }) => {
+                    guard.attempt(&request).await.map_err(|failure| {
+                        let is_refused_again = failure.retry == Retry::OnSameConnection;
+                        if is_refused_again { failure.retry(Retry::OnNewConnection) } else { failure }
+                    })
+                }
+                response => response,
             }
         })
     }
 }
 
-/// Reads the whole response, and returns it if it is complete and has one message of at most `most` bytes.
+impl Guard {
+    /// A guard of requests on this connection.
+    pub(crate) fn new(connection: &Connection, gzip: bool, expected: Expected) -> Self {
+        Self { requests: connection.requests.clone(), max_headers: connection.max_headers(), gzip, expected }
+    }
+
+    /// Sends the request once.
+    async fn attempt(&mut self, request: &Outgoing) -> Result<Response<Body>, Failure> {
+        let response = self.requests.send_request(request.request());
+        let response = response.await.map_err(|error| request_failure(&error))?;
+        match self.expected {
+            Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, self.gzip, most),
+            // With another HTTP status, a status in the trailers means the same for both.
+            Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, self.gzip, most).await,
+        }
+    }
+}
+
+/// Reads the whole response and passes it on if it is complete and has one message of at most `most` bytes.
 async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = split(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
@@ -96,8 +122,9 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
     };
     let trailers = match trailers {
         Some(trailers) => trailers,
+        None if message.is_empty() => return Err(trailers_only(head.status, &head.headers, gzip)),
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
-        None => return Err(malformed("it ended without trailers, so without a grpc-status")),
+        None => return Err(without_trailers()),
     };
     match status(&trailers) {
         Some(Ok(0)) => {}
@@ -144,8 +171,9 @@ fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), 
 fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
     let (mut head, body) = split(response, gzip)?;
     let is_gzip = gzip && is_gzip(&head.headers);
+    let if_empty = Some(trailers_only(head.status, &head.headers, gzip));
     strip(&mut head.headers);
-    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, unread: Vec::new() })))
+    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, if_empty, unread: Vec::new() })))
 }
 
 /// A body that yields complete messages and ends with status 0 or a failure.
@@ -156,7 +184,9 @@ struct GuardedStream {
     is_gzip: bool,
     /// The maximum size of a message in bytes.
     most: usize,
-    /// Received bytes of the next message, and possibly of later ones.
+    /// What it means if the body ends without messages and trailers, until a byte arrives.
+    if_empty: Option<Failure>,
+    /// What arrived of the next message, and perhaps of others.
     unread: Vec<u8>,
 }
 
@@ -197,12 +227,16 @@ impl hyper::body::Body for GuardedStream {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Some(Err(request_failure(&error)))),
                 None if self.body.is_end_stream() => {
-                    return Poll::Ready(Some(Err(malformed("it ended without trailers, so without a grpc-status"))));
+                    let failure = self.if_empty.take().unwrap_or_else(without_trailers);
+                    return Poll::Ready(Some(Err(failure)));
                 }
                 None => return Poll::Ready(Some(Err(reset_silently()))),
             };
             match frame.into_data() {
-                Ok(data) => self.unread.extend_from_slice(&data),
+                Ok(data) => {
+                    self.if_empty.take_if(|_| !data.is_empty());
+                    self.unread.extend_from_slice(&data);
+                }
                 Err(frame) => {
                     return Poll::Ready(Some(
                         frame.trailers_ref().map_or_else(|| Err(reset_silently()), |trailers| self.end(trailers)),
@@ -213,7 +247,12 @@ impl hyper::body::Body for GuardedStream {
     }
 }
 
-/// Rejects a message as soon as its first bytes show that it is invalid.
+/// The failure of a response that has messages and no trailers.
+fn without_trailers() -> Failure {
+    malformed("it ended without trailers, so without a grpc-status")
+}
+
+/// Refuses a message as soon as its first bytes show that it cannot be one.
 fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failure> {
     match message.first() {
         Some(0) | None => {}

@@ -15,7 +15,8 @@ const MAX_TEXT: usize = 1000;
 pub(super) const GRPC_STATUS: &str = "grpc-status";
 pub(super) const GRPC_MESSAGE: &str = "grpc-message";
 
-/// The failure of a response that consists of headers only (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts.
+/// The failure of a response that consists of headers only (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts. Tomcat
+/// ends it by an empty DATA frame.
 pub(super) fn trailers_only(http: StatusCode, headers: &HeaderMap, gzip: bool) -> Failure {
     match status(headers) {
         Some(Ok(code @ 1..)) => status_failure(code, headers, gzip),

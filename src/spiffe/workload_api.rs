@@ -165,8 +165,7 @@ fn unreachable(what: &str, Failure { kind, message, hint, .. }: Failure) -> Fail
 }
 
 async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
-    let requests = connection.http2.requests.clone();
-    let guard = Guard { requests, gzip: false, expected: Expected::Stream(MAX_SVIDS) };
+    let guard = Guard::new(&connection.http2, false, Expected::Stream(MAX_SVIDS));
     let origin = Uri::from_static("http://localhost");
     let mut client = Grpc::with_origin(guard, origin).max_decoding_message_size(MAX_SVIDS);
     let mut request = X509SvidRequest {}.into_request();

@@ -26,4 +26,5 @@ mod tls;
 mod trust_anchors;
 mod wait;
 mod watch;
+mod wire;
 mod without_root;

@@ -86,7 +86,18 @@ fn answers(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send 
     }
 }
 
-/// A peer that sends these bytes at once and then waits until the probe closes.
+/// A peer that refuses each request.
+fn refuses_streams(peer: &mut Connection, _: usize) {
+    peer.greet();
+    peer.send(settings(&[]));
+    for stream in (1..).step_by(2) {
+        if !(peer.await_request() && peer.send(frame(RST_STREAM, 0, stream, &7u32.to_be_bytes()))) {
+            break;
+        }
+    }
+}
+
+/// A peer that sends these bytes at once and then waits for the probe to go.
 fn opens(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send + Sync + 'static {
     let bytes = bytes.into();
     move |peer, _| {
@@ -250,10 +261,13 @@ peers! {
         peer.send(if number == 0 { goaway(0, 0, b"") } else { serving() });
         peer.drain();
     };
-    refuses_the_stream [], fails("rpc", "stream-broken"), answers(rst_stream(7));
-    refuses_the_stream_once [], HEALTHY, |peer, number| {
+    refuses_the_stream [], fails("rpc", "stream-broken"), refuses_streams;
+    refuses_streams_on_the_first_connection [], HEALTHY, |peer, number| {
+        if number == 0 {
+            return refuses_streams(peer, number);
+        }
         peer.take_request();
-        peer.send(if number == 0 { rst_stream(7) } else { serving() });
+        peer.send(serving());
         peer.drain();
     };
     resets_without_an_error [], fails("rpc", "stream-broken"), answers(rst_stream(0));
@@ -545,8 +559,10 @@ fn refused_request_is_retried_and_other_answers_are_kept() {
             peer.send(settings(&[]));
             peer.await_request();
             peer.await_request();
-            let refusal = frame(RST_STREAM, 0, 3, &7u32.to_be_bytes());
-            peer.send([ok_headers(), data(0, &answer(2)), trailers(OK), refusal].concat());
+            let refuse = |stream| frame(RST_STREAM, 0, stream, &7u32.to_be_bytes());
+            peer.send([ok_headers(), data(0, &answer(2)), trailers(OK), refuse(3)].concat());
+            peer.await_request();
+            peer.send(refuse(5));
         }
         peer.drain();
     });

@@ -134,13 +134,14 @@ impl Connection {
         self.await_request();
     }
 
-    /// Reads until the request ends.
-    pub fn await_request(&mut self) {
+    /// Reads until the request has ended. The result is whether it came.
+    pub fn await_request(&mut self) -> bool {
         while let Some((kind, flags, _)) = self.receive_frame() {
             if matches!(kind, frames::DATA | frames::HEADERS) && flags & frames::END_STREAM != 0 {
-                break;
+                return true;
             }
         }
+        false
     }
 
     /// Reads and drops until the probe closes.
