@@ -67,6 +67,12 @@ impl Failure {
         self
     }
 
+    /// The cause alone, without what was done on `target`, which the message begins with.
+    pub(crate) fn cause(&self, target: &str) -> &str {
+        let after = self.message.split_once(target).and_then(|(_, after)| after.split_once(": "));
+        after.map_or(self.message.as_str(), |(_, cause)| cause)
+    }
+
     /// Whether the server did not process the request, and a new connection may help at once.
     pub(crate) fn is_for_new_connection(&self) -> bool {
         matches!(self.retry, Retry::OnNewConnection | Retry::UntilDeadline)

@@ -19,7 +19,7 @@ use crate::{
     connection::every_endpoint,
     deadline::Deadline,
     join_all::join_all,
-    net::{self, Target},
+    net::Target,
     outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Verdict},
     report::{Changes, NotWritten, has_reader},
     rpc::Caller,

@@ -105,7 +105,7 @@ fn healthy_answer() -> Vec<u8> {
 
 #[test]
 fn a_whole_answer_is_healthy_and_no_part_of_it() {
-    let whole = whole();
+    let whole = healthy_answer();
     assert!(is_healthy(&whole, CHECK) && can_be_healthy(&whole, true));
     for length in 0..whole.len() {
         assert!(!is_healthy(&whole[..length], CHECK), "cut to {length} bytes");
@@ -115,7 +115,7 @@ fn a_whole_answer_is_healthy_and_no_part_of_it() {
 /// The oracle itself: each of these lacks one thing that a healthy answer has.
 #[test]
 fn nothing_but_a_whole_answer_can_be_healthy() {
-    let pieces = pieces();
+    let pieces = frames();
     let ends_with = |value: &str| {
         let status = [&[0, 11][..], b"grpc-status", &[1], value.as_bytes()].concat();
         [&[0, 0, 15, 1, 5, 0, 0, 0, 1][..], &status].concat()
@@ -320,7 +320,7 @@ fn answers_made_of_frames() {
 /// Every answer that is one frame away from a healthy one.
 #[test]
 fn answers_with_a_frame_changed() {
-    let pieces = pieces();
+    let pieces = frames();
     let whole = [&pieces[0], &pieces[4], &pieces[12]];
     let check = |frames: &[&Vec<u8>]| {
         let frames: Vec<u8> = frames.iter().copied().flatten().copied().collect();

@@ -88,7 +88,7 @@ fn answers(bytes: impl Into<Vec<u8>>) -> impl Fn(&mut Connection, usize) + Send 
 
 /// A peer that refuses each request.
 fn refuses_streams(peer: &mut Connection, _: usize) {
-    peer.greet();
+    peer.read_preface();
     peer.send(settings(&[]));
     for stream in (1..).step_by(2) {
         if !(peer.await_request() && peer.send(frame(RST_STREAM, 0, stream, &7u32.to_be_bytes()))) {

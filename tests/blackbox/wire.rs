@@ -19,7 +19,7 @@ use crate::support::{
     },
     peer::{Connection, Peer},
     pki::{Authority, Files},
-    probe::{Probe, Ran},
+    probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
 
@@ -28,7 +28,7 @@ fn data_frames_of(flags: &[&str], environment: impl FnOnce(Probe, &Peer) -> Prob
     let received = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&received);
     let peer = Peer::new(move |peer, _| {
-        peer.greet();
+        peer.read_preface();
         peer.send(settings(&[]));
         while let Some((kind, flags, payload)) = peer.receive_frame() {
             if kind == DATA {
@@ -94,7 +94,7 @@ fn headers_with_status(status: &[u8]) -> Vec<u8> {
 }
 
 /// Probes a peer that answers each request with these bytes.
-fn probe_answered_with(flags: &[&str], bytes: Vec<u8>) -> (Ran, String) {
+fn probe_answered_with(flags: &[&str], bytes: Vec<u8>) -> (RunResult, String) {
     let peer = Peer::new(move |peer, _| {
         peer.take_request();
         peer.send(&bytes);
@@ -162,7 +162,7 @@ const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 
 /// Refuses so many requests on this connection, and answers those that follow. The streams are 1, 3, 5, …
 fn refuse(peer: &mut Connection, refused: usize) {
-    peer.greet();
+    peer.read_preface();
     peer.send(settings(&[]));
     for (number, stream) in (1..).step_by(2).enumerate() {
         if !peer.await_request() {
@@ -205,7 +205,7 @@ fn a_refused_stream_is_retried_on_a_new_connection_then() {
 /// The first connection fails one request and refuses the other. That the next cannot be opened is not the cause.
 #[test]
 fn a_refusal_is_told_where_no_new_connection_can_be_had() {
-    let peer = Peer::new(|peer, number| if number == 0 { refuse(peer, usize::MAX) } else { peer.greet() });
+    let peer = Peer::new(|peer, number| if number == 0 { refuse(peer, usize::MAX) } else { peer.read_preface() });
     let cause = "the server reset the stream: RST_STREAM (REFUSED_STREAM)";
     let line = format!("error: health check of {} failed: {cause}", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
@@ -265,7 +265,7 @@ fn a_connection_is_not_blamed_for_another() {
 /// What an idle or old connection's server does while a request is under way.
 fn close_in_good_order(peer: &mut Connection, way: usize) {
     const ALL: u32 = u32::MAX >> 1;
-    peer.greet();
+    peer.read_preface();
     match way {
         // Before the request, as with a very short idle time.
         0 => drop(peer.send([settings(&[]), goaway(ALL, 0, b"max_idle")].concat())),
@@ -346,7 +346,7 @@ fn headers_that_the_server_does_not_allow_are_not_sent() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&requests);
     let peer = Peer::new(move |peer, _| {
-        peer.greet();
+        peer.read_preface();
         // The last one counts.
         peer.send(settings(&[(6, 100), (3, 100), (6, 8192)]));
         while peer.await_request() {
@@ -387,7 +387,7 @@ fn headers_of_a_response_over_our_limit_are_told_as_such() {
     for bytes in [long(66_000), long(100_000), long(250_000)] {
         let length = bytes.len();
         let peer = Peer::new(move |peer, _| {
-            peer.greet();
+            peer.read_preface();
             peer.send(settings(&[]));
             peer.await_request();
             peer.send(&bytes);
