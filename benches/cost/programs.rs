@@ -13,10 +13,7 @@ pub fn build(kind: &str, name: &str) -> Result<PathBuf> {
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    // Those of `cargo run` would have cargo build some dependencies anew, and again at the next ordinary build.
-    for prefix in ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"] {
-        forget_variables(&mut cargo, prefix);
-    }
+    forget_cargo(&mut cargo);
     let output =
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().context("run cargo")?;
     ensure!(output.status.success(), "{name} does not build");
@@ -28,6 +25,14 @@ pub fn build(kind: &str, name: &str) -> Result<PathBuf> {
         .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .with_context(|| format!("cargo names no executable for {name}"))
+}
+
+/// Keeps the variables that `cargo run` sets from a command that builds: with them, cargo would build some dependencies
+/// again, and once more at the next ordinary build.
+pub fn forget_cargo(command: &mut Command) {
+    for prefix in ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"] {
+        forget_variables(command, prefix);
+    }
 }
 
 /// Keeps the variables whose names begin so from a command.
