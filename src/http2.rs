@@ -3,6 +3,7 @@
 
 mod errors;
 mod first_bytes;
+mod frame_follower;
 mod write_coalescer;
 
 use std::{
@@ -15,11 +16,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tonic::body::Body;
 
-use self::{errors::describe, first_bytes::Received, write_coalescer::WriteCoalescer};
 pub(crate) use self::{
     errors::{REFUSED, request_failure, reset_silently},
     first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
+    frame_follower::GoAway,
 };
+use self::{first_bytes::Received, write_coalescer::WriteCoalescer};
 use crate::{
     deadline::Deadline,
     net::Stream,
@@ -146,10 +148,9 @@ impl Connection {
         self.first_bytes.received().end().cloned()
     }
 
-    /// A GOAWAY that arrived among the server's first frames, described for messages, and whether it left out our request.
-    pub(crate) fn goaway(&self) -> Option<(String, bool)> {
-        let goaway = self.first_bytes.received().goaway()?;
-        Some((describe(&goaway), goaway.last_stream == 0))
+    /// The server's last GOAWAY, if it sent one.
+    pub(crate) fn goaway(&self) -> Option<GoAway> {
+        self.first_bytes.received().goaway()
     }
 
     /// Why the connection broke, if it did. A request that was still waiting knows only that it did.
@@ -187,7 +188,7 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
         }
         (Opening::Frame(_), ..) => {
             let cause = match received.goaway() {
-                Some(goaway) => format!("{REFUSED}: {}", describe(&goaway)),
+                Some(goaway) => format!("{REFUSED}: {goaway}"),
                 None => format!("the server {opening}"),
             };
             failed(Kind::Http2Refused, &cause)

@@ -190,7 +190,7 @@ impl Caller<'_> {
             Err(status) => {
                 let failure = self.failure(WATCH, &status, None);
                 // What would refuse a new request only ends one that was answered.
-                let goaway = self.connection.goaway().map(|(goaway, _)| goaway);
+                let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
                 match goaway.or_else(|| (failure.retry == Retry::OnNewConnection).then(|| "GOAWAY".to_owned())) {
                     Some(goaway) if failure.kind == Kind::StreamBroken => {
                         let message =
@@ -281,12 +281,14 @@ impl Caller<'_> {
             failure = broken.clone();
         }
         if failure.kind == Kind::StreamBroken
-            && let Some((goaway, left_out)) = self.connection.goaway()
+            && let Some(goaway) = self.connection.goaway()
         {
-            failure.message = format!("{REFUSED}: {goaway}");
-            if left_out {
+            if goaway.last_stream == 0 {
                 failure.retry = Retry::OnNewConnection;
             }
+            let is_refused = failure.retry == Retry::OnNewConnection || !goaway.is_routine();
+            let cause = if is_refused { REFUSED } else { &failure.message };
+            failure.message = format!("{cause}: {goaway}");
         }
         failure.message = format!("{what} {} failed: {}", self.target, failure.message);
         failure

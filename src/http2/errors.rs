@@ -1,8 +1,10 @@
 //! What the errors of HTTP/2 mean, read from the types of hyper and h2.
 
+use std::fmt;
+
 use h2::Reason;
 
-use super::first_bytes::GoAway;
+use super::frame_follower::GoAway;
 use crate::{
     outcome::{Failure, Kind, Retry},
     text::excerpt,
@@ -11,10 +13,12 @@ use crate::{
 /// What a GOAWAY before or in place of an answer means.
 pub(crate) const REFUSED: &str = "the server refused the connection";
 
-/// Describes a GOAWAY for messages: its error code and its text.
-pub(super) fn describe(GoAway { code, text, .. }: &GoAway) -> String {
-    let text = if text.is_empty() { String::new() } else { format!(": \"{}\"", excerpt(text)) };
-    format!("GOAWAY{}{text}", in_brackets(Some(Reason::from(*code))))
+impl fmt::Display for GoAway {
+    /// Describes it for messages: its error code and its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GOAWAY{}", in_brackets(Some(Reason::from(self.code))))?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, ": \"{}\"", excerpt(&self.text)) }
+    }
 }
 
 /// Names an error code as RFC 9113 does, or by its number, to stand after the name of a frame.
@@ -25,6 +29,8 @@ fn in_brackets(code: Option<Reason>) -> String {
         None => String::new(),
     }
 }
+
+const CLOSED: &str = "the server closed the connection during the response";
 
 /// The failure of a request without a complete answer. Its message is the cause alone.
 pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
@@ -41,7 +47,7 @@ pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
     if error.is_canceled() {
         return Failure::new(Kind::StreamBroken, "the server closed the connection before it took the request");
     }
-    Failure::new(Kind::StreamBroken, "the server closed the connection during the response")
+    Failure::new(Kind::StreamBroken, CLOSED)
 }
 
 fn h2_failure(error: &h2::Error) -> Failure {
@@ -54,7 +60,7 @@ fn h2_failure(error: &h2::Error) -> Failure {
         let failure = failed(RESET);
         if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnNewConnection) } else { failure }
     } else if error.is_io() {
-        failed("the server closed the connection during the response")
+        failed(CLOSED)
     } else {
         failed("the response breaks the rules of HTTP/2, or is too large")
     }

@@ -24,4 +24,5 @@ mod tls;
 mod wait;
 mod waiting;
 mod watch;
+mod watch_goaway;
 mod without_root;
