@@ -7,6 +7,7 @@ mod frame_follower;
 mod write_coalescer;
 
 use std::{
+    future::pending,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -151,6 +152,16 @@ impl Connection {
     /// The server's last GOAWAY, if it sent one.
     pub(crate) fn goaway(&self) -> Option<GoAway> {
         self.first_bytes.received().goaway()
+    }
+
+    /// Waits for the server's first GOAWAY, if one ever arrives.
+    pub(crate) async fn goaway_arrives(&self) -> GoAway {
+        let mut first_bytes = self.first_bytes.clone();
+        first_bytes.goaway_ends().await;
+        match self.goaway() {
+            Some(goaway) => goaway,
+            None => pending().await,
+        }
     }
 
     /// Why the connection broke, if it did. A request that was still waiting knows only that it did.

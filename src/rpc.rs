@@ -6,7 +6,7 @@ mod list;
 mod metadata;
 mod status;
 
-use std::{error::Error, slice, time::Duration};
+use std::{error::Error, fmt, slice, time::Duration};
 
 use http::{
     Uri,
@@ -192,15 +192,17 @@ impl Caller<'_> {
                 // What would refuse a new request only ends one that was answered.
                 let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
                 match goaway.or_else(|| (failure.retry == Retry::OnNewConnection).then(|| "GOAWAY".to_owned())) {
-                    Some(goaway) if failure.kind == Kind::StreamBroken => {
-                        let message =
-                            format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
-                        Err(Failure { message, ..failure })
-                    }
+                    Some(goaway) if failure.kind == Kind::StreamBroken => Err(self.watch_closed(&goaway)),
                     _ => Err(failure),
                 }
             }
         }
+    }
+
+    /// The server ends the connection of a watch, and this GOAWAY says why.
+    pub(crate) fn watch_closed(&self, goaway: &dyn fmt::Display) -> Failure {
+        let message = format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
+        Failure::new(Kind::StreamBroken, message)
     }
 
     /// The server ended a watch, which health-checking.md says is endless.

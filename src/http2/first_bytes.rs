@@ -270,6 +270,11 @@ impl FirstBytes {
         self.received().opening()
     }
 
+    /// Waits until a whole GOAWAY has arrived, or the stream is gone.
+    pub(crate) async fn goaway_ends(&mut self) {
+        let _ = self.0.wait_for(|received| received.frames.has_goaway()).await;
+    }
+
     /// Waits until the stream is gone.
     pub(crate) async fn gone(&mut self) {
         while self.0.changed().await.is_ok() {}

@@ -94,6 +94,11 @@ impl FrameFollower {
         self.header.get(3) == Some(&GOAWAY)
     }
 
+    /// Whether a whole GOAWAY has arrived.
+    pub(super) fn has_goaway(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// The last GOAWAY that arrived; the one that is arriving, as soon as its error code is there. A server that closes in
     /// good order says GOAWAY twice, and some say why only the first time.
     pub(super) fn goaway(&self) -> Option<GoAway> {

@@ -1,32 +1,27 @@
 //! `-watch`: `Health/Watch` of one server, or of each address, until stopped. A lost connection is opened again, with pauses, as
-//! health-checking.md says.
+//! health-checking.md says. `watch/server.rs` follows one server, from connection to connection; here is what is known of all
+//! of them, and what of it is news.
 
-use std::{cell::RefCell, convert::Infallible, future::pending, mem, time::Duration};
+mod server;
+
+use std::{cell::RefCell, future::pending, mem, rc::Rc, time::Duration};
 
 use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep},
 };
 
-use super::{
-    each_address::{AT_ONCE, untried},
-    once::Prepared,
-    plan::Plan,
-    wait::{FIRST_PAUSE, LONGEST_PAUSE},
-};
+use self::server::Route;
+use super::{each_address::AT_ONCE, once::Prepared, plan::Plan};
 use crate::{
-    backoff::Backoff,
     deadline::Deadline,
     join_all::join_all,
     net::{self, Target},
-    outcome::{Failure, Health, NonEmpty, Phase, ProbeResult, Retry, Verdict},
+    outcome::{Failure, Health, NonEmpty, ProbeResult, Verdict},
     report::{Changes, NotWritten, has_reader},
-    rpc::Caller,
     trace::Trace,
 };
 
-/// How often to send a `Check` while the server has no news. A server that is stuck is noticed by its silence.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How often to look whether anybody still reads the output.
 const READER_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a watch stops when nobody reads its output.
@@ -53,15 +48,6 @@ struct Server {
     /// The last verdict.
     last: Option<Verdict>,
     has_answered: bool,
-}
-
-/// How to reach a server.
-struct Route<'a> {
-    /// The server's place in [`Watch::servers`].
-    index: usize,
-    target: Target,
-    /// The watch's trace, or one of its own, where several servers are watched.
-    trace: &'a Trace,
 }
 
 /// There is nothing to watch, or nobody reads the output.
@@ -155,7 +141,7 @@ impl<'a> Watch<'a> {
         let plan = self.plan;
         let deadline = Deadline::new(start, plan.connect_timeout).or_earlier(self.overall);
         self.trace.begin_probe();
-        let prepared = Prepared::load(plan, deadline, self.trace).await?;
+        let prepared = Rc::new(Prepared::load(plan, deadline, self.trace).await?);
         let targets: Vec<(Option<Trace>, Target)> = if plan.all_addresses {
             let targets = net::every_endpoint(&plan.target, deadline, self.trace).await?;
             targets.into_iter().map(|target| (Some(self.trace.branch(&target.address)), target)).collect()
@@ -170,8 +156,9 @@ impl<'a> Watch<'a> {
         self.servers.replace(targets.iter().map(server).collect());
         let turns = Semaphore::new(AT_ONCE);
         let follow = targets.iter().enumerate().map(|(index, (branch, target))| {
-            let route = Route { index, target: target.clone(), trace: branch.as_ref().unwrap_or(self.trace) };
-            self.follow(route, &prepared, deadline, &turns)
+            let route =
+                Route { watch: self, index, target, trace: branch.as_ref().unwrap_or(self.trace), turns: &turns };
+            route.follow(Rc::clone(&prepared), deadline)
         });
         tokio::select! {
             _ = join_all(follow.collect()) => {}
@@ -180,82 +167,24 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Watches a server on one connection after another. `deadline` bounds the first.
-    async fn follow(&self, route: Route<'_>, prepared: &Prepared, deadline: Deadline, turns: &Semaphore) {
-        let mut may_retry_at_once = true;
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut first = Some((prepared, deadline));
-        loop {
-            let begun = Instant::now();
-            let Err(failure) = self.follow_connection(&route, first.take(), turns).await;
-            let was_answered = self.is_last_verdict_an_answer(route.index);
-            let is_retry = failure.retry == Retry::OnNewConnection && !was_answered && may_retry_at_once;
-            may_retry_at_once = was_answered;
-            if !is_retry && self.note_loss(route.index, failure).await.is_err() {
-                self.over.notify_one();
-                return pending().await;
-            }
-            backoff.reset_after(begun.elapsed());
-            sleep(backoff.jittered_pause()).await;
+    /// Reports a status of this server. Where there is nothing to watch any more, it never returns.
+    async fn report_status(&self, index: usize, status: i32, peer: Option<&str>) {
+        let verdict = Verdict::new(self.service.to_owned(), Ok(status));
+        let noted = self.note_answer(index, verdict, peer).await;
+        self.go_on(noted).await;
+    }
+
+    /// Reports that a connection is lost, or could not be opened. Where there is nothing to watch any more, it never returns.
+    async fn report_loss(&self, index: usize, failure: Failure) {
+        let noted = self.note_loss(index, failure).await;
+        self.go_on(noted).await;
+    }
+
+    async fn go_on(&self, noted: Result<(), Over>) {
+        if noted.is_err() {
+            self.over.notify_one();
+            pending::<()>().await;
         }
-    }
-
-    /// Watches a server until the connection is lost. `first` has what is loaded already and the deadline; later connections
-    /// read the files again, as they may have changed.
-    async fn follow_connection(
-        &self,
-        route: &Route<'_>,
-        first: Option<(&Prepared, Deadline)>,
-        turns: &Semaphore,
-    ) -> Result<Infallible, Failure> {
-        let (plan, Route { target, trace, .. }) = (self.plan, route);
-        let reloaded;
-        let (turn, prepared, deadline) = if let Some((prepared, deadline)) = first {
-            let turn = deadline.bound(turns.acquire()).await.map_err(|_| untried(target, deadline))?;
-            (turn, prepared, deadline)
-        } else {
-            let turn = turns.acquire().await;
-            let deadline = Deadline::new(Instant::now(), plan.connect_timeout).or_earlier(self.overall);
-            reloaded = Prepared::load(plan, deadline, trace).await?;
-            (turn, &reloaded, deadline)
-        };
-        let connector = prepared.connector(plan, target);
-        let connection = connector.connect(deadline, trace).await?;
-        let caller = prepared.caller(plan, target, &connection);
-        let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(self.overall);
-        let updates = async {
-            let begun = trace.begin(Phase::Rpc);
-            let (mut status, mut updates) = caller.watch(self.service, deadline).await?;
-            trace.end(Phase::Rpc, begun, || "watching".to_owned());
-            drop(turn);
-            loop {
-                let verdict = Verdict::new(self.service.to_owned(), Ok(status));
-                if self.note_answer(route.index, verdict, trace.record().peer.as_deref()).await.is_err() {
-                    self.over.notify_one();
-                    return pending().await;
-                }
-                status = caller.next(&mut updates).await?;
-            }
-        };
-        let lost: Result<Infallible, Failure> = tokio::select! {
-            lost = updates => lost,
-            never = self.check_regularly(caller) => match never {},
-        };
-        lost.map_err(|failure| connector.cause_of(failure, &connection))
-    }
-
-    /// Sends a `Check` now and then, so that a connection without news does not look dead to either side. Whether it is dead
-    /// shows by a PING, when no answer comes; a server that answers slowly is alive.
-    async fn check_regularly(&self, caller: Caller<'_>) -> Infallible {
-        loop {
-            sleep(CHECK_INTERVAL).await;
-            let deadline = Deadline::new(Instant::now(), self.plan.rpc.rpc_timeout);
-            let _ = caller.check(self.service, deadline).await;
-        }
-    }
-
-    fn is_last_verdict_an_answer(&self, index: usize) -> bool {
-        self.servers.borrow()[index].last.as_ref().is_some_and(|last| last.status().is_some())
     }
 
     /// Keeps a status, and reports it if it is news.

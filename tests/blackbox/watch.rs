@@ -327,15 +327,17 @@ fn it_goes_on_when_nobody_reads_what_it_says_besides() {
 fn a_server_that_says_goodbye_each_time() {
     let peer = Peer::new(|peer, _| {
         peer.take_request();
-        peer.send([ok_headers(), data(0, &answer(1)), frames::goaway(1, 0, b""), frames::rst_stream(0)].concat());
+        peer.send([ok_headers(), data(0, &answer(1)), frames::goaway(1, 2, b""), frames::rst_stream(0)].concat());
         peer.drain();
     });
     let mut running = Probe::new([&peer.addr(), "-watch"]).start();
     let (stdout, stderr) = running.follow();
     for _ in 0..3 {
         assert_eq!(untimed(&stdout.next()), "status: SERVING");
-        let line =
-            format!("error: watching {} failed: the server closes the connection: GOAWAY (NO_ERROR)", peer.address);
+        let line = format!(
+            "error: watching {} failed: the server closes the connection: GOAWAY (INTERNAL_ERROR)",
+            peer.address
+        );
         assert_eq!(untimed(&stderr.next()), line);
         assert!(untimed(&stderr.next()).starts_with("connected to "));
     }

@@ -1,10 +1,43 @@
 //! What a server says when it closes a connection, and what a watch does then: it watches on a new connection.
 
-use crate::support::{
-    frames::{PING, data, frame, goaway, ok_headers},
-    peer::Peer,
-    probe::Probe,
+use std::{
+    net::TcpListener,
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
 };
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    frames::{PING, RST_STREAM, answer, data, frame, goaway, ok_headers, rst_stream},
+    peer::{Connection, Peer},
+    probe::{Probe, Running},
+};
+
+const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")";
+const GRACEFUL: &str = "the server closes the connection: GOAWAY (NO_ERROR): \"max_age\"";
+
+/// A line without its time.
+fn untimed(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(_, rest)| rest)
+}
+
+/// Answers a `Watch` with this status.
+fn answer_watch(peer: &mut Connection, status: u8) {
+    peer.take_request();
+    peer.send([ok_headers(), data(0, &answer(status))].concat());
+}
+
+/// The first GOAWAY of a server that closes in good order: new requests are still taken for a moment.
+fn asks_to_leave() -> Vec<u8> {
+    goaway(u32::MAX >> 1, 0, b"max_age")
+}
 
 /// Frames that say nothing, as many as a long connection brings.
 fn long_connection() -> Vec<u8> {
@@ -32,4 +65,222 @@ fn a_check_that_outlives_the_connection_names_the_reason() {
         let line = format!("error: health check of {} failed: {cause}", peer.address);
         Probe::new([&peer.addr(), "-rpc-timeout=20s"]).run().expect_error(1, &line);
     }
+}
+
+#[test]
+fn a_watch_moves_to_a_new_connection_and_tells_only_what_changes() {
+    for flags in [&["-watch"][..], &["-watch", "-output=json"], &["-watch", "-v"]] {
+        let (sender, left) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        // The connections are old after a while; each is left when the next has answered.
+        let peer = Peer::new(move |peer, number| {
+            answer_watch(peer, if number < 3 { 1 } else { 2 });
+            if number < 3 {
+                peer.send(long_connection());
+                peer.send(asks_to_leave());
+            }
+            let frames = std::iter::from_fn(|| peer.receive_frame());
+            let is_cancelled = frames.fold(false, |any, (kind, ..)| any || kind == RST_STREAM);
+            let _ = sender.lock().expect("nobody panics").send((number, is_cancelled));
+        });
+        let mut running = Probe::new([&[peer.addr().as_str()], flags].concat()).start();
+        let (stdout, stderr) = running.follow();
+        let (first, second) = (stdout.next(), stdout.next());
+        if flags.contains(&"-output=json") {
+            let parse = |line: &str| -> Value { serde_json::from_str(line).expect("it is JSON") };
+            let (first, second) = (parse(&first), parse(&second));
+            assert_eq!((&first["status"], &second["status"]), (&"SERVING".into(), &"NOT_SERVING".into()));
+            assert_eq!((&first["peer"], &second["peer"]), (&second["peer"], &peer.address.to_string().into()));
+        } else {
+            assert_eq!((untimed(&first), untimed(&second)), ("status: SERVING", DOWN));
+        }
+        for _ in 0..3 {
+            let (number, is_cancelled) = left.recv_timeout(Duration::from_secs(20)).expect("it leaves");
+            assert!(number < 3 && is_cancelled, "connection {number}");
+        }
+        running.signal("-TERM");
+        let said = stderr.rest();
+        assert_eq!((running.finish().code, stdout.rest()), (Some(1), vec![]), "{said:?}");
+        let notes = said.iter().filter(|line| line.contains(GRACEFUL)).count();
+        assert_eq!(notes, if flags.contains(&"-v") { 3 } else { 0 }, "{said:?}");
+        assert!(!said.iter().any(|line| line.contains("error") || line.contains("again")), "{said:?}");
+    }
+}
+
+#[test]
+fn the_old_stream_is_left_after_a_second_and_reports_until_then() {
+    let (sender, left) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let peer = Peer::new(move |peer, number| {
+        if number > 0 {
+            // The new server takes connections, and is not ready.
+            return peer.drain();
+        }
+        answer_watch(peer, 1);
+        peer.send(asks_to_leave());
+        let asked = Instant::now();
+        std::thread::sleep(Duration::from_millis(100));
+        peer.send(data(0, &answer(2)));
+        peer.drain();
+        let _ = sender.lock().expect("nobody panics").send(asked.elapsed());
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch", "-connect-timeout=20s"]).start();
+    let (stdout, _) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(untimed(&stdout.next()), DOWN);
+    let took = left.recv_timeout(Duration::from_secs(20)).expect("it leaves");
+    assert!(took > Duration::from_millis(700) && took < Duration::from_secs(5), "{took:?}");
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(1));
+}
+
+#[test]
+fn without_a_new_connection_it_is_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("the probe comes");
+        drop(listener);
+        let mut peer = Connection::new(stream);
+        answer_watch(&mut peer, 1);
+        peer.send(asks_to_leave());
+        let asked = Instant::now();
+        peer.drain();
+        asked.elapsed()
+    });
+    let mut running = Probe::new([&format!("-addr={address}"), "-watch", "-exit-codes=detailed"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+    // A server that stops is not kept from it.
+    assert!(server.join().expect("it ends") < Duration::from_secs(5));
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stdout.rest()), (Some(2), vec![]));
+}
+
+#[test]
+fn a_goaway_for_a_reason_is_a_failure() {
+    let peer = Peer::new(|peer, number| {
+        answer_watch(peer, 1);
+        if number == 0 {
+            peer.send(long_connection());
+            peer.send(goaway(1, 11, b"too_many_pings"));
+        }
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let cause = "the server closes the connection: GOAWAY (ENHANCE_YOUR_CALM): \"too_many_pings\"";
+    assert_eq!(untimed(&stderr.next()), format!("error: watching {} failed: {cause}", peer.address));
+    assert_eq!(untimed(&stderr.next()), format!("connected to {0} again ({0})", peer.address));
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(0));
+}
+
+#[test]
+fn a_stream_that_ends_with_goaway_is_watched_again() {
+    let peer = Peer::new(|peer, number| {
+        answer_watch(peer, if number < 3 { 1 } else { 2 });
+        match number {
+            0 => drop(peer.send([asks_to_leave(), goaway(1, 0, b""), rst_stream(0)].concat())),
+            // It leaves out the stream that it has answered.
+            1 => drop(peer.send(goaway(0, 0, b""))),
+            2 => {
+                peer.send(goaway(1, 0, b""));
+                return;
+            }
+            _ => {}
+        }
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!((untimed(&stdout.next()), untimed(&stdout.next())), ("status: SERVING", DOWN));
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(1), vec!["stopped by SIGTERM".to_owned()]));
+}
+
+#[test]
+fn a_new_connection_that_is_refused_once_is_tried_again() {
+    let peer = Peer::new(|peer, number| {
+        if number == 1 {
+            peer.take_request();
+            peer.send(goaway(0, 0, b""));
+            return peer.drain();
+        }
+        answer_watch(peer, if number == 0 { 1 } else { 2 });
+        if number == 0 {
+            peer.send(asks_to_leave());
+        }
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!((untimed(&stdout.next()), untimed(&stdout.next())), ("status: SERVING", DOWN));
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(1), vec!["stopped by SIGTERM".to_owned()]));
+}
+
+#[test]
+fn a_server_that_closes_each_connection_soon_is_not_stormed() {
+    let peer = Peer::new(|peer, _| {
+        answer_watch(peer, 1);
+        peer.send(asks_to_leave());
+        peer.drain();
+    });
+    let ran = Probe::new([&peer.addr(), "-watch", "-timeout=4s"]).run();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "stopped after 4s\n"), "{ran}");
+    assert_eq!(ran.stdout.lines().map(untimed).collect::<Vec<_>>(), ["status: SERVING"]);
+    assert!((3..20).contains(&peer.connections()), "{} connections", peer.connections());
+}
+
+/// A real server. It stops when it is told so, and when its clients have left.
+async fn serve_until(listener: tokio::net::TcpListener, mut stop: tokio::sync::watch::Receiver<()>) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted.expect("it listens").0,
+            _ = stop.changed() => break,
+        };
+        let (service, mut stop) = (TowerToHyperService::new(service.clone()), stop.clone());
+        connections.spawn(async move {
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                _ = &mut connection => return,
+                _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+#[test]
+fn a_graceful_stop_with_three_watchers_ends_within_a_second() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("loopback has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let server = runtime.spawn(serve_until(listener, stopped));
+    let mut watchers = [(); 3].map(|()| Probe::new([&format!("-addr={address}"), "-watch"]).start());
+    let said = watchers.each_mut().map(Running::follow);
+    for (stdout, _) in &said {
+        assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    }
+    let asked = Instant::now();
+    stop.send(()).expect("it runs");
+    runtime.block_on(server).expect("it does not panic");
+    let took = asked.elapsed();
+    for (watcher, (_, stderr)) in watchers.into_iter().zip(&said) {
+        assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
+        watcher.signal("-TERM");
+        assert_eq!(watcher.finish().code, Some(1));
+    }
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }

@@ -78,7 +78,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out above zero");
         stream.set_nodelay(true).expect("TCP takes it");
