@@ -18,12 +18,12 @@ use crate::{
     join_all::join_all,
     net::{self, Target},
     outcome::{Failure, Health, NonEmpty, ProbeResult, Verdict},
-    report::{Changes, NotWritten, has_reader},
+    report::{Changes, NotWritten, reader_gone},
     trace::Trace,
 };
 
-/// How often to look whether anybody still reads the output.
-const READER_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look for a first answer when nobody reads the output.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 /// Why a watch stops when nobody reads its output.
 const OUTPUT_CLOSED: &str = "stopped: output was closed";
 
@@ -111,10 +111,11 @@ impl<'a> Watch<'a> {
         format!("stopped after {}", overall.limit())
     }
 
-    /// Waits until nobody reads the output. Where nothing changes, no write would show that.
+    /// Waits until nobody reads the output, and a server has answered. Where nothing changes, no write would show that.
     async fn reader_is_gone(&self) {
-        while !self.has_answered() || has_reader() {
-            sleep(READER_INTERVAL).await;
+        reader_gone().await;
+        while !self.has_answered() {
+            sleep(ANSWER_INTERVAL).await;
         }
     }
 

@@ -1,7 +1,11 @@
-//! What a server says when it closes a connection, and what a watch does then: it watches on a new connection.
+//! What a watch does over a long time: it leaves a connection that the server closes, sleeps while nothing happens, and notices
+//! a server that is stuck.
 
 use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
     net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -18,6 +22,7 @@ use crate::support::{
     frames::{PING, RST_STREAM, answer, data, frame, goaway, ok_headers, rst_stream},
     peer::{Connection, Peer},
     probe::{Probe, Running},
+    server,
 };
 
 const DOWN: &str = "service unhealthy (responded with \"NOT_SERVING\")";
@@ -275,7 +280,8 @@ fn a_graceful_stop_with_three_watchers_ends_within_a_second() {
     }
     let asked = Instant::now();
     stop.send(()).expect("it runs");
-    runtime.block_on(server).expect("it does not panic");
+    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), server).await });
+    ended.expect("its clients leave").expect("it does not panic");
     let took = asked.elapsed();
     for (watcher, (_, stderr)) in watchers.into_iter().zip(&said) {
         assert_eq!(untimed(&stderr.next()), format!("error: cannot connect to {address}: connection refused"));
@@ -283,4 +289,51 @@ fn a_graceful_stop_with_three_watchers_ends_within_a_second() {
         assert_eq!(watcher.finish().code, Some(1));
     }
     assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_watch_without_news_sleeps() {
+    let server = server::plaintext();
+    let mut running = Probe::new([&server.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let id = running.id();
+    let sleeps = || -> u32 {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("Linux says so").trim().parse().expect("a number")
+    };
+    let before = sleeps();
+    std::thread::sleep(Duration::from_secs(4));
+    let woken = sleeps() - before;
+    let asked = Instant::now();
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(0), vec!["stopped by SIGTERM".to_owned()]));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // A long pause of the timer has a few stages.
+    assert!(woken < 10, "it woke up {woken} times");
+}
+
+#[test]
+fn it_ends_when_a_socket_that_takes_its_output_is_closed() {
+    let server = server::plaintext();
+    let (ours, theirs) = UnixStream::pair().expect("there are sockets");
+    let running = Probe::new([&server.addr(), "-watch"]).stdout(OwnedFd::from(theirs)).start();
+    let mut line = String::new();
+    BufReader::new(ours).read_line(&mut line).expect("it writes");
+    assert_eq!(untimed(&line), "status: SERVING\n");
+    let ran = running.finish();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "stopped: output was closed\n"), "{ran}");
+}
+
+#[test]
+fn it_goes_on_where_its_output_has_no_reader_to_lose() {
+    let server = server::plaintext();
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = File::create(directory.path().join("out")).expect("the directory is ours");
+    let null = File::options().write(true).open("/dev/null").expect("it is there");
+    for output in [file, null] {
+        let ran = Probe::new([&server.addr(), "-watch", "-timeout=2s"]).stdout(output).run();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "stopped after 2s\n"), "{ran}");
+    }
 }
