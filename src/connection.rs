@@ -84,6 +84,9 @@ impl Connector<'_> {
         trace.begin_attempt();
         let stream = net::connect(self.target, deadline, trace).await;
         let mut stream = stream.map_err(|failure| self.in_phase_of_break(failure))?;
+        if matches!(self.purpose, Purpose::Watch) {
+            stream.break_when_peer_is_gone();
+        }
         let mut handshake = None;
         if let Some(tls) = self.tls {
             let (encrypted, done) = tls.handshake(stream, target, deadline, trace).await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tonic::body::Body;
 
@@ -42,15 +42,10 @@ const WINDOW_PER_SERVICE: u32 = 1024;
 const MAX_WINDOW: u32 = 4 << 20;
 /// The most that the response's headers may take, decoded, in bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
-/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check` keeps
-/// it from coming to that: servers treat clients that send only PINGs as abusive.
-const PING_AFTER: Duration = Duration::from_secs(15);
-/// How long a server may take to answer a PING.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait until the last frames are written. A server that reads takes microseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What a connection is for, which decides its windows and whether it sends PINGs.
+/// What a connection is for, which decides its windows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     /// This many requests with one answer each.
@@ -110,7 +105,7 @@ impl Connection {
             let mut builder = Builder::new(TokioExecutor::new());
             builder.initial_connection_window_size(purpose.connection_window()).max_header_list_size(MAX_HEADERS);
             if matches!(purpose, Purpose::Watch) {
-                builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+                // Without PINGs, which servers forbid to clients that send many: TCP notices when the server is gone.
                 builder.initial_stream_window_size(WATCH_WINDOW);
             } else {
                 builder.initial_stream_window_size(WINDOW);
@@ -162,6 +157,11 @@ impl Connection {
             Some(goaway) => goaway,
             None => pending().await,
         }
+    }
+
+    /// Whether the server allows a second request beside the one that runs.
+    pub(crate) fn allows_two_requests(&self) -> bool {
+        self.first_bytes.received().max_streams().is_none_or(|most| most >= 2)
     }
 
     /// Why the connection broke, if it did. A request that was still waiting knows only that it did.

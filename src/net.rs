@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 pub(crate) use self::{
     own_addresses::listening_elsewhere,
-    stream::Stream,
+    stream::{Io, Stream},
     target::{Endpoint, Host, Target},
 };
 #[cfg(not(unix))]

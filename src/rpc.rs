@@ -143,6 +143,20 @@ impl Caller<'_> {
         Ok(response.into_inner().status)
     }
 
+    /// Asks a watched server for an answer to a `Check`, whatever it is. That the connection breaks shows in the watch itself.
+    ///
+    /// # Errors
+    /// No answer arrives in time.
+    pub(crate) async fn expect_answer(&self, service: &str, deadline: Deadline) -> Result<(), Failure> {
+        match self.check(service, deadline).await {
+            Err(Failure { kind: kind @ Kind::RpcTimeout, .. }) => {
+                let cause = format!("no answer to a Check for {}", deadline.limit());
+                Err(Failure::new(kind, format!("{WATCH} {} failed: {cause}", self.target)))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn list(&self, deadline: Deadline) -> Answer {
         let guard = self.guard(Expected::OneMessage(MAX_LIST));
         let request = self.request(list::HealthListRequest {}, Some(deadline));

@@ -33,7 +33,7 @@ use self::{client_certificate::ClientIdentity, failure::Attempt, observed::Obser
 use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
-    net::{Stream, Target},
+    net::{Io, Stream, Target},
     outcome::{Failure, Phase, Session},
     trace::Trace,
 };
@@ -42,6 +42,9 @@ use crate::{
 const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
+
+/// The stream below has what the system can do.
+impl Io for TlsStream<PeerSniffer<Stream>> {}
 
 /// Everything that handshakes need, loaded once.
 #[derive(Debug)]

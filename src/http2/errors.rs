@@ -1,6 +1,6 @@
 //! What the errors of HTTP/2 mean, read from the types of hyper and h2.
 
-use std::fmt;
+use std::{fmt, io};
 
 use h2::Reason;
 
@@ -32,15 +32,18 @@ fn in_brackets(code: Option<Reason>) -> String {
 
 const CLOSED: &str = "the server closed the connection during the response";
 
+/// What it means that TCP gives up.
+const GONE: &str = "the server is gone: it does not acknowledge what it is sent";
+
 /// The failure of a request without a complete answer. Its message is the cause alone.
 pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
-    if error.is_timeout() {
-        return Failure::new(Kind::StreamBroken, "the server is gone or stuck: it does not answer an HTTP/2 PING");
-    }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return h2_failure(error);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Failure::new(Kind::StreamBroken, io_meaning(error));
         }
         source = error.source();
     }
@@ -59,10 +62,18 @@ fn h2_failure(error: &h2::Error) -> Failure {
     } else if error.is_remote() && error.is_reset() {
         let failure = failed(RESET);
         if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnNewConnection) } else { failure }
-    } else if error.is_io() {
-        failed(CLOSED)
+    } else if let Some(error) = error.get_io() {
+        failed(io_meaning(error))
     } else {
         failed("the response breaks the rules of HTTP/2, or is too large")
+    }
+}
+
+/// What an error of the stream below means.
+fn io_meaning(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => GONE,
+        _ => CLOSED,
     }
 }
 

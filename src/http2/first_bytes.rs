@@ -101,6 +101,11 @@ impl Received {
         self.frames.goaway()
     }
 
+    /// How many requests the server allows at once, if it says so.
+    pub(super) fn max_streams(&self) -> Option<u32> {
+        self.frames.max_streams()
+    }
+
     /// Recognises what the first bytes are.
     pub(crate) fn opening(&self) -> Opening {
         let head = self.head.as_slice();

@@ -1,14 +1,15 @@
-//! Follows the frames that a peer sends as their bytes pass, and keeps its last GOAWAY: on a connection that lives long, that
-//! frame says why the server ends it.
+//! Follows the frames that a peer sends as their bytes pass. It keeps the last GOAWAY, which says why the server ends a
+//! connection that lived long, and how many requests the server allows at once.
 
 /// The length of a frame's header, in bytes (RFC 9113, section 4.1).
 pub(super) const FRAME_HEADER: usize = 9;
-/// The type of a GOAWAY frame.
+/// The types of the frames whose payload is read.
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
-/// What a GOAWAY has before its text: the last stream and the error code.
-const GOAWAY_HEAD: usize = 8;
-/// How much of a GOAWAY is kept, in bytes. Messages cut its text to less.
-const MAX_GOAWAY: usize = GOAWAY_HEAD + 1024;
+/// How much of a payload is kept, in bytes. Messages cut the text of a GOAWAY to less, and SETTINGS are shorter.
+const MAX_PAYLOAD: usize = 1024;
+/// The parameter `SETTINGS_MAX_CONCURRENT_STREAMS` (RFC 9113, section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
 
 /// A GOAWAY frame (RFC 9113, section 6.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +46,10 @@ pub(super) struct FrameFollower {
     header: Vec<u8>,
     /// How many bytes of the frame's payload are still to come, once its header is there.
     remaining: Option<usize>,
-    /// What arrived of a GOAWAY's payload, as much of it as is kept.
+    /// What arrived of the payload of a frame that is read, as much of it as is kept.
     payload: Vec<u8>,
     last: Option<GoAway>,
+    max_streams: Option<u32>,
 }
 
 impl FrameFollower {
@@ -65,8 +67,8 @@ impl FrameFollower {
                 continue;
             };
             let (payload, rest) = bytes.split_at(bytes.len().min(remaining));
-            if self.is_goaway() {
-                let room = MAX_GOAWAY - self.payload.len();
+            if matches!(self.kind(), Some(SETTINGS | GOAWAY)) {
+                let room = MAX_PAYLOAD - self.payload.len();
                 self.payload.extend_from_slice(&payload[..payload.len().min(room)]);
             }
             bytes = rest;
@@ -81,7 +83,10 @@ impl FrameFollower {
             self.remaining = Some(remaining);
             return false;
         }
-        let goaway = self.is_goaway().then(|| self.goaway()).flatten();
+        let goaway = if self.kind() == Some(GOAWAY) { self.goaway() } else { None };
+        if self.kind() == Some(SETTINGS) {
+            self.take_settings();
+        }
         self.remaining = None;
         self.header.clear();
         self.payload.clear();
@@ -90,8 +95,23 @@ impl FrameFollower {
         has_ended
     }
 
-    fn is_goaway(&self) -> bool {
-        self.header.get(3) == Some(&GOAWAY)
+    /// The type of the frame, once it is there.
+    fn kind(&self) -> Option<u8> {
+        self.header.get(3).copied()
+    }
+
+    fn take_settings(&mut self) {
+        for parameter in self.payload.chunks_exact(6) {
+            let [a, b, value @ ..] = parameter else { continue };
+            if let (MAX_CONCURRENT_STREAMS, Ok(value)) = (u16::from_be_bytes([*a, *b]), value.try_into()) {
+                self.max_streams = Some(u32::from_be_bytes(value));
+            }
+        }
+    }
+
+    /// How many requests the server allows at once, if it says so.
+    pub(super) fn max_streams(&self) -> Option<u32> {
+        self.max_streams
     }
 
     /// Whether a whole GOAWAY has arrived.
@@ -102,7 +122,8 @@ impl FrameFollower {
     /// The last GOAWAY that arrived; the one that is arriving, as soon as its error code is there. A server that closes in
     /// good order says GOAWAY twice, and some say why only the first time.
     pub(super) fn goaway(&self) -> Option<GoAway> {
-        let Some(mut goaway) = GoAway::read(&self.payload) else { return self.last.clone() };
+        let arriving = if self.kind() == Some(GOAWAY) { GoAway::read(&self.payload) } else { None };
+        let Some(mut goaway) = arriving else { return self.last.clone() };
         if let Some(last) = self.last.as_ref().filter(|last| goaway.text.is_empty() && last.code == goaway.code) {
             goaway.text.clone_from(&last.text);
         }
@@ -152,9 +173,24 @@ mod tests {
         let bytes = goaway(1, 11, "too_many_pings");
         let (found, ended) = follow(&bytes[..bytes.len() - 6], 1);
         assert_eq!((found.map(|goaway| goaway.text), ended), (Some("too_many".to_owned()), 0));
-        assert_eq!(follow(&bytes[..FRAME_HEADER + GOAWAY_HEAD - 1], 1), (None, 0));
+        assert_eq!(follow(&bytes[..FRAME_HEADER + 7], 1), (None, 0));
         // One that is too short is none.
         assert_eq!(follow(&[frame(GOAWAY, &[0; 7]), frame(6, &[])].concat(), 1), (None, 0));
+    }
+
+    #[test]
+    fn the_last_settings_say_how_many_requests_are_allowed() {
+        let mut follower = FrameFollower::default();
+        follower.take(&frame(SETTINGS, &[0, 4, 0, 0, 0, 1]));
+        assert_eq!(follower.max_streams(), None);
+        for piece in frame(SETTINGS, &[0, 4, 0, 0, 0, 1, 0, 3, 0, 0, 0, 100]).chunks(2) {
+            follower.take(piece);
+        }
+        assert_eq!(follower.max_streams(), Some(100));
+        follower.take(&frame(SETTINGS, &[0, 3, 0, 0, 0, 1]));
+        // An acknowledgement, and another frame.
+        follower.take(&[frame(SETTINGS, &[]), frame(6, &[0, 3, 0, 0, 0, 0, 0, 7])].concat());
+        assert_eq!((follower.max_streams(), follower.goaway()), (Some(1), None));
     }
 
     #[test]
@@ -162,8 +198,8 @@ mod tests {
         let mut follower = FrameFollower::default();
         let text = vec![b'a'; 1 << 20];
         follower.take(&[&[0xff, 0xff, 0xff, GOAWAY, 0, 0, 0, 0, 0][..], &text].concat());
-        assert_eq!((follower.payload.len(), follower.header.capacity() < 64), (MAX_GOAWAY, true));
+        assert_eq!((follower.payload.len(), follower.header.capacity() < 64), (MAX_PAYLOAD, true));
         assert!(!follower.take(&text));
-        assert_eq!(follower.payload.len(), MAX_GOAWAY);
+        assert_eq!(follower.payload.len(), MAX_PAYLOAD);
     }
 }

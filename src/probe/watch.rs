@@ -17,7 +17,7 @@ use crate::{
     deadline::Deadline,
     join_all::join_all,
     net::{self, Target},
-    outcome::{Failure, Health, NonEmpty, ProbeResult, Verdict},
+    outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, Verdict},
     report::{Changes, NotWritten, reader_gone},
     trace::Trace,
 };
@@ -166,6 +166,13 @@ impl<'a> Watch<'a> {
             () = self.over.notified() => {}
         }
         Ok(())
+    }
+
+    /// Whether the last request to this server got no answer.
+    fn is_timed_out(&self, index: usize) -> bool {
+        let servers = self.servers.borrow();
+        let failure = servers[index].last.as_ref().and_then(Verdict::failure);
+        failure.is_some_and(|failure| failure.kind == Kind::RpcTimeout)
     }
 
     /// Reports a status of this server. Where there is nothing to watch any more, it never returns.

@@ -4,8 +4,10 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
+    iter,
     net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixStream},
+    process::Command,
     sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
@@ -19,8 +21,12 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    frames::{PING, RST_STREAM, answer, data, frame, goaway, ok_headers, rst_stream},
+    frames::{
+        DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, answer, block, data, frame,
+        goaway, ok_headers, rst_stream, settings,
+    },
     peer::{Connection, Peer},
+    privileges,
     probe::{Probe, Running},
     server,
 };
@@ -84,7 +90,7 @@ fn a_watch_moves_to_a_new_connection_and_tells_only_what_changes() {
                 peer.send(long_connection());
                 peer.send(asks_to_leave());
             }
-            let frames = std::iter::from_fn(|| peer.receive_frame());
+            let frames = iter::from_fn(|| peer.receive_frame());
             let is_cancelled = frames.fold(false, |any, (kind, ..)| any || kind == RST_STREAM);
             let _ = sender.lock().expect("nobody panics").send((number, is_cancelled));
         });
@@ -336,4 +342,91 @@ fn it_goes_on_where_its_output_has_no_reader_to_lose() {
         let ran = Probe::new([&server.addr(), "-watch", "-timeout=2s"]).stdout(output).run();
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "stopped after 2s\n"), "{ran}");
     }
+}
+
+/// Reads frames until one ends a request. The result is false where the probe leaves before.
+fn await_request(peer: &mut Connection) -> bool {
+    let ends = |(kind, flags, _): (u8, u8, Vec<u8>)| {
+        assert_ne!(kind, PING, "servers forbid that");
+        matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0
+    };
+    iter::from_fn(|| peer.receive_frame()).any(ends)
+}
+
+#[test]
+fn a_check_that_hangs_is_told_until_one_is_answered() {
+    let (sender, seen) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let peer = Peer::new(move |peer, number| {
+        answer_watch(peer, 1);
+        let is_asked = await_request(peer);
+        let _ = sender.lock().expect("nobody panics").send((number, is_asked));
+        if number == 2 {
+            // Any answer will do; this is on the stream of the Check.
+            let trailers = block(&[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"5")]);
+            peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &trailers));
+        }
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch", "-rpc-timeout=700ms", "-exit-codes=detailed"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let line = format!("error: watching {} failed: no answer to a Check for 700ms", peer.address);
+    assert_eq!(untimed(&stderr.next()), line);
+    // The first status on a new connection does not make up for it, and it is not told twice.
+    assert_eq!(untimed(&stderr.next()), format!("connected to {0} again ({0})", peer.address));
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [(0, true), (1, true), (2, true)]);
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(0));
+}
+
+#[test]
+fn a_server_that_allows_one_request_is_sent_nothing_beside_the_watch() {
+    let (sender, sent) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let peer = Peer::new(move |peer, _| {
+        peer.greet();
+        peer.send(settings(&[(3, 1)]));
+        peer.await_request();
+        peer.send([ok_headers(), data(0, &answer(1))].concat());
+        while let Some((kind, flags, _)) = peer.receive_frame() {
+            let _ = sender.lock().expect("nobody panics").send((kind, flags));
+        }
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    // A PING would come after 15 seconds, a Check after 10.
+    std::thread::sleep(Duration::from_secs(17));
+    let frames: Vec<_> = sent.try_iter().filter(|frame| *frame != (SETTINGS, 1) && frame.0 != WINDOW_UPDATE).collect();
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(0), vec!["stopped by SIGTERM".to_owned()]));
+    assert_eq!((frames, stdout.rest()), (vec![], vec![]));
+}
+
+#[test]
+fn a_server_that_is_gone_without_a_word_is_noticed() {
+    let Some(()) = privileges::root() else { return };
+    let peer = Peer::new(|peer, _| {
+        peer.greet();
+        // No Check: TCP alone has to notice it.
+        peer.send(settings(&[(3, 1)]));
+        peer.await_request();
+        peer.send([ok_headers(), data(0, &answer(1))].concat());
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!(untimed(&stdout.next()), "status: SERVING");
+    let set = |state: &str| {
+        let status = Command::new("ip").args(["link", "set", "lo", state]).status();
+        assert!(status.expect("ip is there").success());
+    };
+    set("down");
+    let gone = "the server is gone: it does not acknowledge what it is sent";
+    assert_eq!(untimed(&stderr.next()), format!("error: watching {} failed: {gone}", peer.address));
+    set("up");
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(1));
 }

@@ -1,7 +1,7 @@
 //! One server of a watch, from connection to connection. A connection that is lost is told. One that the server closes in good
 //! order, by GOAWAY, is not: the watch goes on with another.
 
-use std::{convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
 use tokio::{
     sync::Semaphore,
@@ -25,7 +25,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How often to send a `Check` while the server has no news. A server that is stuck is noticed by its silence.
+/// How often to send a `Check`. A server that is stuck does not answer it.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to stay on a connection after GOAWAY while no new one answers. A server that stops waits for its clients to leave,
 /// and all of them should have left within a second.
@@ -130,8 +130,13 @@ impl Route<'_> {
         let connection = connector.connect(deadline, self.trace).await?;
         let deadline = Deadline::new(Instant::now(), plan.rpc.rpc_timeout).or_earlier(overall);
         let begun = self.trace.begin(Phase::Rpc);
-        let watched = self.caller(&prepared, &connection).watch(self.watch.service, deadline).await;
+        let caller = self.caller(&prepared, &connection);
+        let watched = caller.watch(self.watch.service, deadline).await;
         let (first, updates) = watched.map_err(|failure| connector.cause_of(failure, &connection))?;
+        if self.watch.is_timed_out(self.index) {
+            // The first status alone does not show that what got no answer gets one now.
+            self.check(caller).await?;
+        }
         self.trace.end(Phase::Rpc, begun, || "watching".to_owned());
         drop(turn);
         Ok(Session { prepared, connection, peer: self.trace.record().peer, first, updates })
@@ -151,7 +156,7 @@ impl Route<'_> {
             biased;
             failure = self.report_updates(caller, updates, peer.as_deref()) => Err(failure),
             goaway = connection.http2.goaway_arrives() => Ok(goaway),
-            never = self.check_regularly(caller) => match never {},
+            failure = self.check_regularly(caller) => Err(failure),
         };
         let has_more = ended.is_ok();
         let goaway = match ended {
@@ -200,13 +205,22 @@ impl Route<'_> {
         }
     }
 
-    /// Sends a `Check` now and then, so that a connection without news does not look dead to either side. Whether it is dead
-    /// shows by a PING, when no answer comes; a server that answers slowly is alive.
-    async fn check_regularly(&self, caller: Caller<'_>) -> Infallible {
+    /// Sends a `Check` now and then, where the server allows one beside the watch, until one gets no answer: the failure. A
+    /// server that is stuck, or gone, is noticed so.
+    async fn check_regularly(&self, caller: Caller<'_>) -> Failure {
         loop {
             sleep(CHECK_INTERVAL).await;
-            let deadline = Deadline::new(Instant::now(), self.watch.plan.rpc.rpc_timeout);
-            let _ = caller.check(self.watch.service, deadline).await;
+            if let Err(failure) = self.check(caller).await {
+                return failure;
+            }
         }
+    }
+
+    async fn check(&self, caller: Caller<'_>) -> Result<(), Failure> {
+        if !caller.connection.allows_two_requests() {
+            return Ok(());
+        }
+        let deadline = Deadline::new(Instant::now(), self.watch.plan.rpc.rpc_timeout).or_earlier(self.watch.overall);
+        caller.expect_answer(self.watch.service, deadline).await
     }
 }
