@@ -87,6 +87,9 @@ impl Connector<'_> {
     /// Opens a connection over a stream.
     async fn open(&self, mut stream: Stream, deadline: Deadline, trace: &Trace) -> Result<Connection, Failure> {
         let target = &self.target.address;
+        if matches!(self.purpose, Purpose::Watch) {
+            stream.break_when_peer_is_gone();
+        }
         let mut handshake = None;
         if let Some(tls) = self.tls {
             let (encrypted, done) = tls.handshake(stream, target, deadline, trace).await?;

@@ -3,22 +3,25 @@
 
 mod errors;
 mod first_bytes;
+mod frame_follower;
 mod write_coalescer;
 
 use std::{
+    future::pending,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tonic::body::Body;
 
 use self::{errors::MAX_HEADERS, first_bytes::Received, write_coalescer::WriteCoalescer};
 pub(crate) use self::{
     errors::{REFUSED, request_failure, reset_silently},
-    first_bytes::{FirstBytes, GoAway, Opening, PeerSniffer, StreamEnd},
+    first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
+    frame_follower::GoAway,
 };
 use crate::{
     deadline::Deadline,
@@ -39,15 +42,10 @@ const WINDOW_PER_SERVICE: u32 = 1024;
 const MAX_WINDOW: u32 = 4 << 20;
 /// The setting by which a server says how large the headers of a request may be.
 const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 6;
-/// A watched server that has been silent for this long gets a PING (RFC 9113, section 6.7). The watch's regular `Check` keeps
-/// it from coming to that: servers treat clients that send only PINGs as abusive.
-const PING_AFTER: Duration = Duration::from_secs(15);
-/// How long a server may take to answer a PING.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait until the last frames are written. A server that reads takes microseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What a connection is for, which decides its windows and whether it sends PINGs.
+/// What a connection is for, which decides its windows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     /// This many requests with one answer each.
@@ -107,7 +105,7 @@ impl Connection {
             let mut builder = Builder::new(TokioExecutor::new());
             builder.initial_connection_window_size(purpose.connection_window()).max_header_list_size(MAX_HEADERS);
             if matches!(purpose, Purpose::Watch) {
-                builder.timer(TokioTimer::new()).keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+                // Without PINGs, which servers forbid to clients that send many: TCP notices when the server is gone.
                 builder.initial_stream_window_size(WATCH_WINDOW);
             } else {
                 builder.initial_stream_window_size(WINDOW);
@@ -146,9 +144,24 @@ impl Connection {
         self.first_bytes.received().end().cloned()
     }
 
-    /// A GOAWAY that arrived among the server's first frames.
+    /// The server's last GOAWAY, if it sent one.
     pub(crate) fn goaway(&self) -> Option<GoAway> {
         self.first_bytes.received().goaway()
+    }
+
+    /// Waits for the server's first GOAWAY, if one ever arrives.
+    pub(crate) async fn goaway_arrives(&self) -> GoAway {
+        let mut first_bytes = self.first_bytes.clone();
+        first_bytes.goaway_ends().await;
+        match self.goaway() {
+            Some(goaway) => goaway,
+            None => pending().await,
+        }
+    }
+
+    /// Whether the server allows a second request beside the one that runs.
+    pub(crate) fn allows_two_requests(&self) -> bool {
+        self.first_bytes.received().max_streams().is_none_or(|most| most >= 2)
     }
 
     /// How large the server's first SETTINGS allow the headers of a request to be, in bytes (RFC 9113, section 6.5.2).

@@ -50,12 +50,12 @@ pub(crate) fn main() -> ExitCode {
         let progress = Rc::clone(&progress);
         trace = Trace::new(Some(Rc::new(move |step: &_| progress.step(step))));
     }
-    let signals = Signals::catch();
+    let signals = Signals::catch(plan.is_long());
     let runtime =
         runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(probe::run(&plan, start, style, &signals, &trace, &progress));
+            let ended = runtime.block_on(probe::run(&plan, start, style, signals, &trace, &progress));
             // The exit frees everything at once. Dropping the runtime would wait for a thread that reads a pipe.
             mem::forget(runtime);
             ended

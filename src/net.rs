@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 pub(crate) use self::{
     own_addresses::listening_elsewhere,
-    stream::{Reached, Stream},
+    stream::{Io, Reached, Stream},
     target::{Endpoint, Host, Target},
     tcp::{connect_to, failure_at, list},
 };

@@ -40,7 +40,7 @@ pub async fn run(
     plan: &Plan,
     start: Instant,
     style: Style,
-    signals: &Signals,
+    signals: Signals,
     trace: &Trace,
     progress: &Progress,
 ) -> Ended {

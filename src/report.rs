@@ -3,15 +3,16 @@
 mod changes;
 mod json;
 mod progress;
+mod reader;
 mod style;
 mod writer;
 
-pub(crate) use self::writer::{NotWritten, has_reader};
 pub use self::{changes::Changes, progress::Progress, style::Style};
 use self::{
     json::{Detail, Line},
     writer::{Lines, Stream},
 };
+pub(crate) use self::{reader::reader_gone, writer::NotWritten};
 use crate::{
     duration::{format_duration, to_microseconds},
     outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, Verdict, health_of},

@@ -7,7 +7,7 @@ mod metadata;
 mod request;
 mod status;
 
-use std::{error::Error, slice, time::Duration};
+use std::{error::Error, fmt, slice, time::Duration};
 
 use http::{
     Uri,
@@ -144,6 +144,20 @@ impl Caller<'_> {
         Ok(response.into_inner().status)
     }
 
+    /// Asks a watched server for an answer to a `Check`, whatever it is. That the connection breaks shows in the watch itself.
+    ///
+    /// # Errors
+    /// No answer arrives in time.
+    pub(crate) async fn expect_answer(&self, service: &str, deadline: Deadline) -> Result<(), Failure> {
+        match self.check(service, deadline).await {
+            Err(Failure { kind: kind @ Kind::RpcTimeout, .. }) => {
+                let cause = format!("no answer to a Check for {}", deadline.limit());
+                Err(Failure::new(kind, format!("{WATCH} {} failed: {cause}", self.target)))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn list(&self, deadline: Deadline) -> Answer {
         let guard = self.guard(Expected::OneMessage(MAX_LIST));
         let request = self.request(list::HealthListRequest {}, Some(deadline));
@@ -193,18 +207,20 @@ impl Caller<'_> {
                 // What would refuse a new request only ends one that was answered.
                 let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
                 match goaway.or_else(|| failure.is_for_new_connection().then(|| "GOAWAY".to_owned())) {
-                    Some(goaway) if failure.kind == Kind::StreamBroken => {
-                        let message =
-                            format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
-                        Err(Failure { message, ..failure })
-                    }
+                    Some(goaway) if failure.kind == Kind::StreamBroken => Err(self.watch_closed(&goaway)),
                     _ => Err(failure),
                 }
             }
         }
     }
 
-    /// The failure when the server ends a watch, which should be endless (health-checking.md).
+    /// The server ends the connection of a watch, and this GOAWAY says why.
+    pub(crate) fn watch_closed(&self, goaway: &dyn fmt::Display) -> Failure {
+        let message = format!("{WATCH} {} failed: the server closes the connection: {goaway}", self.target);
+        Failure::new(Kind::StreamBroken, message)
+    }
+
+    /// The server ended a watch, which health-checking.md says is endless.
     fn watch_ended(&self) -> Failure {
         Failure::new(Kind::StreamBroken, format!("{WATCH} {} failed: the server ended it", self.target))
     }
@@ -285,10 +301,12 @@ impl Caller<'_> {
         if failure.kind == Kind::StreamBroken
             && let Some(goaway) = self.connection.goaway()
         {
-            failure.message = format!("{REFUSED}: {goaway}");
-            if goaway.last_stream == 0 || failure.retry != Retry::Never {
+            if goaway.last_stream == 0 || failure.retry != Retry::Never && !goaway.took_requests() {
                 failure.retry = goaway.retry();
             }
+            let is_refused = failure.is_for_new_connection() || !goaway.is_routine();
+            let cause = if is_refused { REFUSED } else { &failure.message };
+            failure.message = format!("{cause}: {goaway}");
         }
         failure.message = format!("{what} {} failed: {}", self.target, failure.message);
         failure

@@ -14,32 +14,81 @@ use signal_hook::{
 };
 use tokio::time::sleep;
 
-/// How often to look for a signal. A pipe would wake us at once, but it costs every probe two descriptors, and signals are
+/// The signals, and the numbers that stand for them.
+const SIGNALS: [(i32, usize); 2] = [(SIGINT, 1), (SIGTERM, 2)];
+/// How often to look for a signal. A socket would wake us at once, but it costs a probe three descriptors, and signals are
 /// rare.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The signals that arrived since [`Signals::catch`].
 #[derive(Debug)]
-pub struct Signals(Arc<AtomicUsize>);
+pub struct Signals {
+    last: Arc<AtomicUsize>,
+    #[cfg(unix)]
+    alarm: Option<alarm::Alarm>,
+}
 
 impl Signals {
-    /// Begins to catch signals. A signal that cannot be caught keeps its default effect.
+    /// Begins to catch signals. A signal that cannot be caught keeps its default effect. What `is_long` sleeps until a signal
+    /// wakes it up.
     #[must_use]
-    pub fn catch() -> Self {
+    pub fn catch(is_long: bool) -> Self {
         let last = Arc::new(AtomicUsize::new(0));
-        for (signal, number) in [(SIGINT, 1), (SIGTERM, 2)] {
+        for (signal, number) in SIGNALS {
             let _ = register_usize(signal, Arc::clone(&last), number);
         }
-        Self(last)
+        #[cfg(not(unix))]
+        let _ = is_long;
+        Self {
+            last,
+            // After the numbers, as the actions of a signal run in this order.
+            #[cfg(unix)]
+            alarm: if is_long { alarm::Alarm::set().ok() } else { None },
+        }
     }
 
     /// Waits for a signal and returns its name.
-    pub async fn next(&self) -> &'static str {
+    pub async fn next(self) -> &'static str {
+        #[cfg(unix)]
+        if let Some(alarm) = self.alarm {
+            alarm.rings().await;
+        }
         loop {
-            match self.0.load(Ordering::Relaxed) {
+            match self.last.load(Ordering::Relaxed) {
                 0 => sleep(POLL_INTERVAL).await,
                 1 => return "SIGINT",
                 _ => return "SIGTERM",
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+mod alarm {
+    use std::{io, os::unix::net::UnixStream};
+
+    use signal_hook::low_level::pipe;
+
+    use super::SIGNALS;
+
+    /// A socket into which each signal writes a byte.
+    #[derive(Debug)]
+    pub(super) struct Alarm(UnixStream);
+
+    impl Alarm {
+        pub(super) fn set() -> io::Result<Self> {
+            let (reader, writer) = UnixStream::pair()?;
+            reader.set_nonblocking(true)?;
+            for (signal, _) in SIGNALS {
+                pipe::register(signal, writer.try_clone()?)?;
+            }
+            Ok(Self(reader))
+        }
+
+        /// Waits for the first signal. Where the system cannot do that, it returns at once.
+        pub(super) async fn rings(self) {
+            if let Ok(reader) = tokio::net::UnixStream::from_std(self.0) {
+                let _ = reader.readable().await;
             }
         }
     }

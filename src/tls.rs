@@ -36,7 +36,7 @@ use self::{client_certificate::ClientIdentity, failure::Attempt, observed::Obser
 use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
-    net::{Stream, Target},
+    net::{Io, Stream, Target},
     outcome::{Failure, Phase, Session},
     trace::Trace,
 };
@@ -45,6 +45,9 @@ use crate::{
 const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
+
+/// The stream below has what the system can do.
+impl Io for TlsStream<PeerSniffer<Stream>> {}
 
 /// The trust anchors and the identity for handshakes, loaded once.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What the errors of HTTP/2 mean, read from the types of hyper and h2.
 
-use std::fmt;
+use std::{fmt, io};
 
 use h2::Reason;
 
-use super::first_bytes::GoAway;
+use super::frame_follower::GoAway;
 use crate::{
     outcome::{Failure, Kind, Retry},
     text::excerpt,
@@ -24,6 +24,12 @@ impl fmt::Display for GoAway {
 }
 
 impl GoAway {
+    /// Whether the server says that it took requests, and which. A server that only begins to close names the largest number.
+    pub(crate) fn took_requests(&self) -> bool {
+        const LARGEST: u32 = 0x7fff_ffff;
+        (1..LARGEST).contains(&self.last_stream)
+    }
+
     /// How to retry a request that it left out.
     pub(crate) fn retry(&self) -> Retry {
         retry_after_goaway(Reason::from(self.code))
@@ -44,15 +50,20 @@ fn in_brackets(code: Option<Reason>) -> String {
     }
 }
 
+const CLOSED: &str = "the server closed the connection during the response";
+
+/// What it means that TCP gives up.
+const GONE: &str = "the server is gone: it does not acknowledge what it is sent";
+
 /// The failure of a request without a complete answer. Its message is the cause alone.
 pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
-    if error.is_timeout() {
-        return Failure::new(Kind::StreamBroken, "the server is gone or stuck: it does not answer an HTTP/2 PING");
-    }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return h2_failure(error);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Failure::new(Kind::StreamBroken, io_meaning(error)).retry(Retry::AfterGoAway);
         }
         source = error.source();
     }
@@ -60,7 +71,7 @@ pub(crate) fn request_failure(error: &hyper::Error) -> Failure {
     if error.is_canceled() {
         return ended("the server closed the connection before it took the request");
     }
-    ended("the server closed the connection during the response")
+    ended(CLOSED)
 }
 
 fn h2_failure(error: &h2::Error) -> Failure {
@@ -73,8 +84,8 @@ fn h2_failure(error: &h2::Error) -> Failure {
     } else if error.is_remote() && error.is_reset() {
         let failure = failed(RESET);
         if reason == Some(Reason::REFUSED_STREAM) { failure.retry(Retry::OnSameConnection) } else { failure }
-    } else if error.is_io() {
-        failed("the server closed the connection during the response").retry(Retry::AfterGoAway)
+    } else if let Some(error) = error.get_io() {
+        failed(io_meaning(error)).retry(Retry::AfterGoAway)
     } else {
         // h2 gave up. Its reason for headers over the limit is not theirs alone, unless they are far over it.
         failed(&match reason {
@@ -85,6 +96,14 @@ fn h2_failure(error: &h2::Error) -> Failure {
             Some(Reason::COMPRESSION_ERROR) => format!("the response's {too_large}"),
             _ => "the response breaks the rules of HTTP/2, or is too large".to_owned(),
         })
+    }
+}
+
+/// What an error of the stream below means.
+fn io_meaning(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => GONE,
+        _ => CLOSED,
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::{
     sync::watch,
 };
 
+use super::frame_follower::{FRAME_HEADER, FrameFollower, GoAway};
+
 /// How many of the first bytes are kept.
 const MAX_HEAD: usize = 512;
-/// The length of a frame's header, in bytes (RFC 9113, section 4.1).
-const FRAME_HEADER: usize = 9;
 /// The largest frame, in bytes, before SETTINGS allow more (RFC 9113, section 4.2).
 const MAX_FRAME: usize = 16_384;
 /// How many bytes are enough to recognise another protocol.
@@ -29,6 +29,8 @@ pub(crate) struct Received {
     head: Vec<u8>,
     /// The number of bytes received.
     total: usize,
+    /// The frames, if these are frames.
+    frames: FrameFollower,
     /// How the stream ended, if it did.
     end: Option<StreamEnd>,
 }
@@ -40,15 +42,6 @@ pub(crate) enum StreamEnd {
     Closed,
     /// It failed. Under TLS, the error contains the server's alert.
     Broken(Arc<io::Error>),
-}
-
-/// A GOAWAY frame (RFC 9113, section 6.8).
-#[derive(Debug)]
-pub(crate) struct GoAway {
-    /// The last stream that the server processes.
-    pub(crate) last_stream: u32,
-    pub(crate) code: u32,
-    pub(crate) text: String,
 }
 
 /// What the first bytes of a peer look like.
@@ -116,23 +109,14 @@ impl Received {
         })
     }
 
-    /// A GOAWAY among the first frames, as far as their bytes are kept.
-    pub(crate) fn goaway(&self) -> Option<GoAway> {
-        const GOAWAY: u8 = 7;
-        let mut rest = self.head.as_slice();
-        while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
-            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-            let payload_end = length.min(payload.len());
-            if let (GOAWAY, [s, t, u, v, w, x, y, z, text @ ..]) = (*kind, &payload[..payload_end]) {
-                return Some(GoAway {
-                    last_stream: u32::from_be_bytes([*s, *t, *u, *v]),
-                    code: u32::from_be_bytes([*w, *x, *y, *z]),
-                    text: String::from_utf8_lossy(text).into_owned(),
-                });
-            }
-            rest = payload.get(length..)?;
-        }
-        None
+    /// The last GOAWAY, as far as it arrived.
+    pub(super) fn goaway(&self) -> Option<GoAway> {
+        self.frames.goaway()
+    }
+
+    /// How many requests the server allows at once, if it says so.
+    pub(super) fn max_streams(&self) -> Option<u32> {
+        self.frames.max_streams()
     }
 
     /// Recognises what the first bytes are.
@@ -304,7 +288,12 @@ impl FirstBytes {
         self.received().opening()
     }
 
-    /// Waits until the stream is dropped.
+    /// Waits until a whole GOAWAY has arrived, or the stream is gone.
+    pub(crate) async fn goaway_ends(&mut self) {
+        let _ = self.0.wait_for(|received| received.frames.has_goaway()).await;
+    }
+
+    /// Waits until the stream is gone.
     pub(crate) async fn gone(&mut self) {
         while self.0.changed().await.is_ok() {}
     }
@@ -320,15 +309,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerSniffer<S> {
         loop {
             let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
             let new = &buffer.filled()[before..];
+            let is_http2 = self.holds_foreign;
             match &result {
                 Ok(()) if new.is_empty() => self.note_end(StreamEnd::Closed),
                 Ok(()) => {
                     self.received.send_if_modified(|received| {
                         let was_conclusive = received.is_conclusive();
+                        let is_goaway = is_http2 && received.frames.take(new);
                         received.total = received.total.saturating_add(new.len());
                         let room = MAX_HEAD - received.head.len();
                         received.head.extend_from_slice(&new[..new.len().min(room)]);
-                        !was_conclusive
+                        !was_conclusive || is_goaway
                     });
                 }
                 Err(error) => self.note_end(StreamEnd::Broken(Arc::new(copy_of(error)))),

@@ -5,9 +5,14 @@ use std::{io, net::SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Carries bytes to and from the server: TCP, a unix socket, or TLS over either.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Asks the system to break the stream when the peer is gone without a word. Where the peer is on this machine, the system
+    /// does so anyway.
+    fn break_when_peer_is_gone(&self) {}
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+#[cfg(any(test, fuzzing))]
+impl Io for tokio::io::DuplexStream {}
 
 /// An open stream to the server, of any kind.
 pub(crate) type Stream = Box<dyn Io>;

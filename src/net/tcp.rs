@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::stream::{Reached, Stream};
+use super::stream::{Io, Reached, Stream};
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},
@@ -18,6 +18,34 @@ use crate::{
 
 /// How long an attempt runs alone before the next address is tried in parallel (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// How long a connection may bring nothing before the system asks whether the peer is there.
+#[cfg(unix)]
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+/// How long the system waits before it asks again.
+#[cfg(unix)]
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the system asks in vain before the connection breaks.
+#[cfg(unix)]
+const KEEPALIVE_COUNT: u32 = 2;
+/// How long sent bytes may stay unacknowledged before the connection breaks, in milliseconds (RFC 5482).
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: u32 = 15_000;
+
+impl Io for TcpStream {
+    /// By TCP's keepalive and user time-out. An option that the system refuses is not missed until the peer is gone.
+    #[cfg(unix)]
+    fn break_when_peer_is_gone(&self) {
+        use rustix::net::sockopt;
+
+        #[cfg(target_os = "linux")]
+        let _ = sockopt::set_tcp_user_timeout(self, USER_TIMEOUT);
+        let _ = sockopt::set_tcp_keepidle(self, KEEPALIVE_AFTER);
+        let _ = sockopt::set_tcp_keepintvl(self, KEEPALIVE_INTERVAL);
+        let _ = sockopt::set_tcp_keepcnt(self, KEEPALIVE_COUNT);
+        let _ = sockopt::set_socket_keepalive(self, true);
+    }
+}
 
 /// Connects to the first address that answers. A refusal starts the next attempt at once, silence after
 /// [`ATTEMPT_DELAY`]. `target` is the address as the user gave it.

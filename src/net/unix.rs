@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{net::UnixStream, time::sleep};
 
-use super::stream::Stream;
+use super::stream::{Io, Stream};
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},
@@ -19,6 +19,8 @@ use crate::{
 
 /// How long to wait before the next attempt while the server's queue is full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
+
+impl Io for UnixStream {}
 
 /// Connects to a unix socket. A path that begins with a zero byte is a name in the abstract namespace. `target` is the
 /// address as the user gave it.

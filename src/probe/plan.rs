@@ -62,4 +62,10 @@ impl Plan {
     pub fn question(&self) -> &Question {
         &self.question
     }
+
+    /// Whether the probe may take long: it waits, or watches.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.wait.is_some() || self.question.is_endless()
+    }
 }

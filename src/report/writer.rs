@@ -203,23 +203,6 @@ fn takes_more_within(stream: Stream, patience: Duration) -> bool {
     }
 }
 
-/// Whether results still have a reader, as far as that shows without writing: the other end of a pipe is open.
-#[cfg(unix)]
-pub(crate) fn has_reader() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    let stdout = io::stdout();
-    let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut stdout, Some(&at_once)).is_err() || !stdout[0].revents().contains(PollFlags::ERR)
-}
-
-/// Whether results still have a reader. This system does not show that.
-#[cfg(not(unix))]
-pub(crate) fn has_reader() -> bool {
-    true
-}
-
 #[cfg(not(unix))]
 fn takes_more_within(_: Stream, _: Duration) -> bool {
     true

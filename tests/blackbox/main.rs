@@ -26,5 +26,6 @@ mod tls;
 mod trust_anchors;
 mod wait;
 mod watch;
+mod watch_goaway;
 mod wire;
 mod without_root;

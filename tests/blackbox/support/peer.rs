@@ -78,7 +78,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(MAX_WAIT)).expect("the timeout is not zero");
         stream.set_write_timeout(Some(MAX_WAIT)).expect("the timeout is not zero");
         stream.set_nodelay(true).expect("TCP has this option");
