@@ -292,8 +292,8 @@ def plaintext_cases(cases, kind, server, address):
         )
     cases.case(
         f"{kind}: several services", address, ["-service=up", "-service=down", "-service="], 4,
-        f"up: status: SERVING\ndown: {DOWN}", "",
-        [merge(HEALTHY, {"service": "up"}), merge(NOT_SERVING, {"service": "down"})],
+        f"up: status: SERVING\ndown: {DOWN}\"\": status: SERVING\n", "",
+        [merge(HEALTHY, {"service": "up"}), merge(NOT_SERVING, {"service": "down"}), merge(HEALTHY, {"service": ""})],
     )
     cases.case(
         f"{kind}: several services, all healthy", address, ["-service=up", f"-service={'u' * 300}"], 0,
@@ -420,7 +420,7 @@ def tls_cases(cases, kind, server, made, tls, expired, named, mtls, version="1.3
         f"{kind}: -tls-server-name that is wrong", tls, [*ca, "-tls-server-name=health.internal"], 2, "tls",
         "tls-certificate-wrong-name",
         re.compile(
-            re.escape(f"TLS handshake with {tls} failed: the certificate is for ") + "[^\n]+, not health.internal"
+            re.escape(f"TLS handshake with {tls} failed: the certificate is valid for ") + "[^\n]+, not for health.internal"
         ),
     )
     cases.healthy(f"{kind}: -tls-no-verify, expired", expired, ["-tls", "-tls-no-verify"])
