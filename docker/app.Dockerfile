@@ -18,6 +18,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY docker/for-architecture docker/
 RUN mkdir -p src examples tests/blackbox benches/cost \
+    && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs tests/blackbox/main.rs \
     && cp src/main.rs benches/cost/main.rs \
@@ -26,7 +27,7 @@ RUN mkdir -p src examples tests/blackbox benches/cost \
 
 COPY . .
 # What was built above is newer than the files of a checkout, and cargo goes by time.
-RUN touch src/main.rs build.rs examples/*.rs \
+RUN touch src/lib.rs src/main.rs build.rs examples/*.rs \
     && docker/for-architecture "" cargo build --release --locked --example health_server --example certificates \
     && mkdir -p /out/empty \
     && cp target/*/release/examples/health_server target/*/release/examples/certificates /out
