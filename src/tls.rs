@@ -46,7 +46,7 @@ const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
 
-/// The stream below has what the system can do.
+/// The default: the system's options are set on the TCP stream below.
 impl Io for TlsStream<PeerSniffer<Stream>> {}
 
 /// The trust anchors and the identity for handshakes, loaded once.

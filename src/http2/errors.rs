@@ -36,7 +36,8 @@ impl GoAway {
     }
 }
 
-/// A server that closes connections in good order takes requests on new ones. One that complains is asked once more.
+/// A server that closes connections in good order accepts requests on new ones. After a GOAWAY with an error code there is one
+/// retry.
 fn retry_after_goaway(reason: Reason) -> Retry {
     if reason == Reason::NO_ERROR { Retry::UntilDeadline } else { Retry::OnNewConnection }
 }

@@ -593,7 +593,7 @@ fn goaway_with_settings_is_reported_after_one_retry() {
     let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM): \"too_many_pings\"";
     let line = format!("error: health check of {} failed: {cause}", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
-    assert_eq!(peer.connections(), 2, "once more, on a new connection");
+    assert_eq!(peer.connections(), 2, "one retry, on a new connection");
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_server_that_closes_each_connection_soon_is_not_stormed() {
     assert!((3..20).contains(&peer.connections()), "{} connections", peer.connections());
 }
 
-/// A real server. It stops when it is told so, and when its clients have left.
+/// A real server. It stops when the test asks it to, and when its clients have left.
 async fn serve_until(listener: tokio::net::TcpListener, mut stop: tokio::sync::watch::Receiver<()>) {
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;

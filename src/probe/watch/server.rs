@@ -1,4 +1,4 @@
-//! One server of a watch, from connection to connection. A connection that is lost is told. One that the server closes in good
+//! One server of a watch, from connection to connection. A lost connection is reported. One that the server closes in good
 //! order, by GOAWAY, is not: the watch goes on with another.
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
