@@ -28,7 +28,7 @@ pub fn build(kind: &str, name: &str) -> Result<PathBuf> {
 }
 
 /// Keeps the variables that `cargo run` sets from a command that builds: with them, cargo would build some dependencies
-/// again, and once more at the next ordinary build.
+/// again, and a second time at the next ordinary build.
 pub fn forget_cargo(command: &mut Command) {
     for prefix in ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"] {
         forget_variables(command, prefix);
