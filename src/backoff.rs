@@ -39,3 +39,18 @@ impl Backoff {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn jitter_is_random_and_at_most_a_fifth() {
+        let second = Duration::from_secs(1);
+        let pauses: BTreeSet<_> = (0..100).map(|_| Backoff::new(second, second).jittered_pause()).collect();
+        assert!(pauses.iter().all(|pause| pause.abs_diff(second) <= second / 5), "{pauses:?}");
+        assert!(pauses.len() > 10, "{pauses:?}");
+    }
+}

@@ -16,7 +16,7 @@ pub fn read(command: Command) -> ArgMatches {
     command.get_matches()
 }
 
-fn help(command: &Command) -> String {
+pub fn help(command: &Command) -> String {
     let flags: Vec<(String, String)> = command.get_arguments().filter(|flag| !flag.is_hide_set()).map(entry).collect();
     let width = flags.iter().map(|(flag, _)| flag.len()).max().unwrap_or_default();
     let mut help = format!("{}\n\n", command.get_about().cloned().unwrap_or_default());

@@ -119,6 +119,27 @@ fn next_address_is_tried_while_the_first_is_silent() {
     run_with_dns("127.0.0.9 two\n127.0.0.1 two\n", NO_NAME_SERVER, &[&addr]).expect_healthy();
 }
 
+/// Each silent address has a quarter of a second to itself (RFC 8305, section 5), so the ninth has its turn after 2 s. If each
+/// had half a second, it would come too late.
+#[test]
+fn silent_addresses_delay_the_next_by_a_quarter_of_a_second_each() {
+    let Some(()) = privileges::root() else { return };
+    let peer = Peer::new(|peer, _| {
+        peer.take_request();
+        peer.send(serving());
+        peer.drain();
+    });
+    let port = peer.address.port();
+    let silent: Vec<_> = (11..19).map(|last| FullBacklog::new(SocketAddr::from(([127, 0, 0, last], port)))).collect();
+    let mut hosts: String = silent.iter().map(|full| format!("{} nine\n", full.address.ip())).collect();
+    hosts += "127.0.0.1 nine\n";
+    let addr = format!("-addr=nine:{port}");
+    run_with_dns(&hosts, NO_NAME_SERVER, &[&addr, "-connect-timeout=3900ms"]).expect_healthy();
+    // In less time not all of them have had their turn.
+    let ran = run_with_dns(&hosts, NO_NAME_SERVER, &[&addr, "-timeout=1500ms", "-output=json"]);
+    ran.expect_kind(1, "connect", "connect-timeout");
+}
+
 #[test]
 fn full_tcp_backlog_times_out() {
     let full = FullBacklog::new(SocketAddr::from(([127, 0, 0, 1], 0)));

@@ -83,3 +83,14 @@ fn envoy_config_has_the_descriptor_of_the_health_service() {
     let descriptor = CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is base64");
     assert_eq!(&descriptor[..], tonic_health::pb::FILE_DESCRIPTOR_SET);
 }
+
+#[test]
+fn every_file_of_tests_is_built() {
+    let main = read("tests/blackbox/main.rs");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/blackbox");
+    for file in fs::read_dir(directory).expect("it is in the repository") {
+        let path = file.expect("it can be read").path();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("its name is UTF-8");
+        assert!(name == "main" || main.contains(&format!("mod {name};\n")), "{name} is not in main.rs");
+    }
+}

@@ -595,6 +595,12 @@ fn ssl_cert_file_and_ssl_cert_dir_set_the_system_roots() {
     both.expect_healthy();
     let ran = Probe::new([&server.addr(), "-tls", "-output=json"]).env("SSL_CERT_FILE", "/nonexistent").run();
     ran.expect_kind(1, "usage", "no-trust-anchors");
+    // A bundle that the user names does not replace the directories that the user names.
+    let files = Files::new();
+    let other = files.write("other.pem", &Authority::new("Another CA").pem);
+    let with_other = || Probe::new([&server.addr(), "-tls", "-output=json"]).env("SSL_CERT_FILE", &other);
+    assert_eq!(with_other().env("SSL_CERT_DIR", &directory).run().json()["healthy"], true);
+    with_other().run().expect_kind(1, "tls", "tls-certificate-unknown-issuer");
 }
 
 /// The default paths of Debian, in a mount namespace.
