@@ -4,6 +4,7 @@ mod flags;
 mod help;
 #[cfg(test)]
 mod manual;
+mod slips;
 mod syntax;
 
 use std::{env, ffi::OsString};
@@ -13,9 +14,12 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+pub use self::slips::{unknown_variables, with_unknown_variables};
 use self::{
     flags::{EmptyValue, Flag, Takes, variable},
     help::{VERSION, help},
+    slips::HELP,
+    syntax::Normalised,
 };
 use crate::{
     config::{Given, Options},
@@ -55,30 +59,30 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refus
             String::new()
         })
     });
-    let (normalised, error) = syntax::normalise(words.collect::<Vec<_>>(), &command);
-    let json = asks_for_json(&normalised);
+    let Normalised { words, ignored, failure } = syntax::normalise(words.collect::<Vec<_>>(), &command);
+    let json = asks_for_json(&words);
     let refuse = |failure| Refusal { failure, json };
-    if let Some(message) = not_text.or(error.map(|error| error.to_string())) {
-        return Err(refuse(usage(message)));
+    if let Some(failure) = not_text.map(|message| usage(message, HELP)).or(failure) {
+        return Err(refuse(failure));
     }
-    let matches = command.try_get_matches_from(normalised);
-    let mut matches = matches.map_err(|error| refuse(usage(explain(&error))))?;
+    let matches = command.try_get_matches_from(words);
+    let mut matches = matches.map_err(|error| refuse(explain(&error)))?;
     if matches.get_flag("help") {
         return Ok(Request::Print(help()));
     }
     let version = matches.get_one::<String>("version").map_or(Ok(false), |text| syntax::parse_bool(text));
-    if version.map_err(|error| refuse(usage(format!("-version: {error}"))))? {
+    if version.map_err(|error| refuse(usage(format!("-version: {error}"), HELP)))? {
         return Ok(Request::Print(VERSION.to_owned()));
     }
     let mut options = options(&mut matches).map_err(refuse)?;
-    options.json = json;
+    (options.json, options.ignored) = (json, ignored);
     check_empty_values(&mut options).map_err(refuse)?;
     check_combinations(&mut options).map_err(refuse)?;
     Ok(Request::Probe(Box::new(options)))
 }
 
-fn usage(message: String) -> Failure {
-    Failure::new(Kind::Usage, message).hint("-help lists all flags")
+fn usage(message: String, hint: &str) -> Failure {
+    Failure::new(Kind::Usage, message).hint(hint)
 }
 
 /// The clap command. Every start builds it, so it has nothing that only the help needs.
@@ -126,9 +130,6 @@ fn options(matches: &mut ArgMatches) -> Result<Options, Failure> {
         }
     }
     if let Some(positional) = positional {
-        if options.addr.as_ref().is_some_and(|addr| addr.name == "-addr") {
-            return Err(Failure::new(Kind::Usage, "the address is given twice: with -addr and without"));
-        }
         options.addr = Some(Given { name: "the address".to_owned(), ..positional });
     }
     Ok(options)
@@ -218,29 +219,20 @@ fn check_combinations(options: &mut Options) -> Result<(), Failure> {
 }
 
 /// Describes a clap error, with flags in Go's syntax.
-fn explain(error: &clap::Error) -> String {
+fn explain(error: &clap::Error) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
         _ => None,
     };
-    let single_dash = |flag: &str| {
-        let flag = flag.split(['=', ' ']).next().unwrap_or(flag);
-        excerpt(flag.strip_prefix('-').filter(|flag| flag.starts_with('-')).unwrap_or(flag))
+    // Clap's flags have two dashes, and what follows a flag is not shown: it may be a secret.
+    let name =
+        |flag| Some(flag).map(|flag: &str| flag.split(['=', ' ']).next().unwrap_or(flag).trim_start_matches('-'));
+    let argument = context(ContextKind::InvalidArg).and_then(name).unwrap_or_default();
+    let (message, hint) = match error.kind() {
+        ErrorKind::UnknownArgument => slips::unknown_flag(argument, context(ContextKind::SuggestedArg).and_then(name)),
+        ErrorKind::TooManyValues => (format!("-{} takes no value", excerpt(argument)), HELP.to_owned()),
+        kind => (format!("-{}: {kind}", excerpt(argument)), HELP.to_owned()),
     };
-    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
-    match error.kind() {
-        ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
-            Some(nearest) => {
-                format!("unknown flag {}; did you mean {}?", single_dash(argument), single_dash(nearest))
-            }
-            None => format!("unknown flag {}", single_dash(argument)),
-        },
-        // Not repeated: it may be the rest of a header that was not quoted.
-        ErrorKind::UnknownArgument => {
-            "unexpected argument: only one address is accepted (and values with blanks need quotes)".to_owned()
-        }
-        ErrorKind::TooManyValues => format!("{} takes no value", single_dash(argument)),
-        kind => format!("{}: {kind}", single_dash(argument)),
-    }
+    usage(message, &hint)
 }

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     deadline::{Deadline, Unfinished},
     outcome::{Failure, Kind},
-    text::{excerpt, io_cause},
+    text::{excerpt, io_cause, leftover},
 };
 
 /// The largest file that is read, in bytes. Bundles of certificates are much smaller; `/dev/zero` is endless.
@@ -65,8 +65,15 @@ impl Reader {
     /// # Errors
     /// `file-unreadable`: the file is missing, a directory, or too large.
     pub(crate) fn read(&self, flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-        let name = name(flag, path);
-        self.set_current(name.clone());
+        self.read_as(&name(flag, path), path)
+    }
+
+    /// Reads a file that messages call `name`.
+    ///
+    /// # Errors
+    /// Those of [`Reader::read`].
+    pub(crate) fn read_as(&self, name: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.set_current(name.to_owned());
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
         let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
         let mut content = Vec::new();
@@ -86,6 +93,9 @@ impl Reader {
             Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
             Ok(_) => Ok(content),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure { hint: path.to_str().and_then(leftover), ..unreadable(&io_cause(&error)) })
+            }
             Err(error) => Err(unreadable(&io_cause(&error))),
         }
     }

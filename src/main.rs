@@ -11,7 +11,6 @@ use grpc_health_probe::{
     probe::{self, Ended},
     report::{self, Progress, Report, Style},
     signals::Signals,
-    trace::Trace,
 };
 use tokio::{runtime, time::Instant};
 
@@ -44,12 +43,11 @@ pub(crate) fn main() -> ExitCode {
     };
 
     let progress = Rc::new(Progress::new(style, plan.question().is_endless()));
-    let mut trace = Trace::unfollowed();
+    progress.ignored(options.ignored());
     if style.is_verbose() {
-        progress.options(&config::describe(&plan));
-        let progress = Rc::clone(&progress);
-        trace = Trace::new(Some(Rc::new(move |step: &_| progress.step(step))));
+        progress.options(&[config::describe(&plan), cli::unknown_variables().into_iter().collect()].concat());
     }
+    let trace = Progress::trace(&progress, style);
     let signals = Signals::catch(plan.is_long());
     let runtime =
         runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build();
@@ -74,6 +72,6 @@ pub(crate) fn main() -> ExitCode {
 
 /// Reports why the probe could not begin.
 fn refuse(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
-    let results = NonEmpty::one(ProbeResult::not_begun(failure));
+    let results = NonEmpty::one(ProbeResult::not_begun(cli::with_unknown_variables(failure)));
     ExitCode::from(style.exit_code(Report { address, question: None, results }.print(style, None)))
 }

@@ -36,6 +36,29 @@ pub(crate) fn printable(text: &str, most: usize) -> String {
     out
 }
 
+/// What a shell, or whoever wrote the text, left in it: quotation marks, a variable, a blank at an end. The hint says what to do.
+pub(crate) fn leftover(text: &str) -> Option<String> {
+    const QUOTES: &[char] = &['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
+    if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+        return Some("the quotation marks are part of the value here; leave them out".to_owned());
+    }
+    if text.trim() != text {
+        return Some("the value begins or ends with a blank; leave it out".to_owned());
+    }
+    let (_, after) = text.split_once('$')?;
+    let name = after.trim_start_matches(['(', '{']);
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let name = excerpt(name.get(..end).filter(|name| !name.is_empty())?);
+    Some(if after.starts_with('(') {
+        format!(
+            "$({name}) is not expanded: in a probe's command, Kubernetes expands variables with a literal value only; give \
+             the value in env by the flag's own variable, where all are expanded"
+        )
+    } else {
+        format!("no shell expands ${name} here; write the value, or give it by the flag's own variable")
+    })
+}
+
 /// C0, DEL and C1; invisible marks and marks that change the direction of text; line separators.
 fn is_unsafe(character: char) -> bool {
     character.is_control()

@@ -1,66 +1,171 @@
 //! Rewrites Go's flag syntax, which the Go tool uses, to the syntax of clap.
 
-use std::iter::Peekable;
+use std::{
+    iter::{self, Peekable},
+    mem,
+};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::{Arg, Command};
 
-use crate::text::excerpt;
+use super::{flags::Takes, slips};
+use crate::{
+    outcome::{Failure, Kind},
+    text::excerpt,
+};
+
+/// What follows it may be the rest of a header.
+const HEADERS: &str = "rpc-header";
+
+/// A command line in the syntax of clap.
+#[derive(Default)]
+pub(super) struct Normalised {
+    /// The words, as far as they could be rewritten.
+    pub(super) words: Vec<String>,
+    /// What follows an operator of a shell, which does not run here.
+    pub(super) ignored: Option<String>,
+    /// What stopped it.
+    pub(super) failure: Option<Failure>,
+}
+
+/// The flag before a word without a dash.
+#[derive(Clone)]
+enum After {
+    /// One that takes no value from the next word.
+    Switch(String),
+    /// One whose value may have blanks, and lack quotes. The word may be a part of a secret.
+    Header(String),
+    /// One that clap will refuse, whatever follows. The word may be its value, and a secret.
+    Unknown,
+    Other,
+}
 
 /// Rewrites Go's flag syntax to `--name` or `--name=value`, which clap reads.
 ///
 /// In Go `-x` and `--x` are the same flag, the word after a flag that takes a value is always its value, and
 /// a boolean takes its value after `=` only. `command` says which flags exist and which of them take a value. Unknown flags
-/// are left for clap to refuse, because clap can name the nearest flag.
-///
-/// Returns the words that could be rewritten, and the error that stopped it, if one did: `---x`, `-=x`, a missing value, or
-/// a boolean followed by a word that looks like its value. No error repeats a value, because it may be a secret.
-pub(crate) fn normalise(
-    words: impl IntoIterator<Item = String>,
+/// are left for clap to refuse, because clap can name the nearest flag. One word without a dash is the address; it comes last,
+/// after `--`. No failure repeats a value that may be a secret.
+pub(super) fn normalise(words: impl IntoIterator<Item = String>, command: &Command) -> Normalised {
+    let mut normalised = Normalised::default();
+    normalised.failure = rewrite(&mut words.into_iter().peekable(), command, &mut normalised).err();
+    normalised
+}
+
+fn rewrite(
+    words: &mut Peekable<impl Iterator<Item = String>>,
     command: &Command,
-) -> (Vec<String>, Option<anyhow::Error>) {
-    let mut words = words.into_iter().peekable();
-    let mut normalised = Vec::new();
+    normalised: &mut Normalised,
+) -> Result<(), Failure> {
+    let (mut address, mut flags_are_over) = (None, false);
+    let (mut after, mut address_is_after) = (After::Other, After::Other);
     while let Some(word) = words.next() {
-        if word == "--" {
-            normalised.push(word);
-            normalised.extend(words);
-            break;
-        }
-        let Some(flag) = word.strip_prefix('-').filter(|flag| !flag.is_empty()) else {
-            normalised.push(word);
-            continue;
-        };
-        let flag = flag.strip_prefix('-').unwrap_or(flag);
-        if flag.starts_with(['-', '=']) {
-            let name = excerpt(word.split('=').next().unwrap_or_default());
-            return (normalised, Some(anyhow!("bad flag syntax: {name}")));
-        }
-        match join_value(flag, command, &mut words) {
-            Ok(joined) => normalised.push(joined),
-            Err(error) => return (normalised, Some(error)),
+        match word.strip_prefix('-').filter(|flag| !flag.is_empty() && !flags_are_over) {
+            Some("-") => flags_are_over = true,
+            Some(flag) => {
+                let flag = flag.strip_prefix('-').unwrap_or(flag);
+                if flag.starts_with(['-', '=']) {
+                    let name = excerpt(word.split('=').next().unwrap_or_default());
+                    return Err(refused(format!("bad flag syntax: {name}"), slips::HELP));
+                }
+                let (joined, next) = join_value(flag, command, words)?;
+                normalised.words.push(joined);
+                after = if matches!(after, After::Unknown) { after } else { next };
+            }
+            None if word.is_empty() || matches!(after, After::Unknown) => {}
+            None if slips::is_for_shell(&word) && !flags_are_over => {
+                let ignored: Vec<String> = iter::once(word).chain(words.by_ref()).collect();
+                normalised.ignored = Some(ignored.join(" "));
+            }
+            None => {
+                if let Some(flag) = slips::typographic_flag(&word) {
+                    let message = format!("the dash before \"{flag}\" is not \"-\"");
+                    return Err(refused(message, &format!("write -{flag}")));
+                }
+                if address.is_some() {
+                    return Err(stray(&word, &after));
+                }
+                address_is_after = mem::replace(&mut after, After::Other);
+                if matches!(address_is_after, After::Header(_)) {
+                    after.clone_from(&address_is_after);
+                }
+                address = Some(word);
+            }
         }
     }
-    (normalised, None)
+    let Some(address) = address else { return Ok(()) };
+    let addr = normalised.words.iter().rfind(|word| word.starts_with("--addr="));
+    if addr.is_some_and(|addr| addr != "--addr=") {
+        return Err(stray(&address, &address_is_after));
+    }
+    normalised.words.extend(["--".to_owned(), address]);
+    Ok(())
 }
 
 /// Rewrites one flag for clap. Consumes the next word if that is the flag's value.
-fn join_value(flag: &str, command: &Command, words: &mut Peekable<impl Iterator<Item = String>>) -> Result<String> {
-    let Some(known) = command.get_arguments().find(|known| known.get_long() == Some(flag)) else {
-        return Ok(format!("--{flag}"));
+fn join_value(
+    flag: &str,
+    command: &Command,
+    words: &mut Peekable<impl Iterator<Item = String>>,
+) -> Result<(String, After), Failure> {
+    let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+    let known =
+        |known: &&Arg| known.get_long() == Some(name) || known.get_all_aliases().is_some_and(|it| it.contains(&name));
+    let Some(known) = command.get_arguments().find(known) else {
+        if let Some(known) = slips::flag_before_blank(flag) {
+            let (message, hint) = match known.takes {
+                Takes::One(..) | Takes::Many(..) => {
+                    ("its value", format!("write -{0}=VALUE, or make -{0} and the value two arguments", known.name))
+                }
+                _ => ("what follows it", "make each flag an argument of its own".to_owned()),
+            };
+            return Err(refused(format!("-{} and {message} are one argument", known.name), &hint));
+        }
+        return Ok((format!("--{flag}"), After::Unknown));
     };
+    let after = if name.starts_with(HEADERS) { After::Header(format!("-{name}")) } else { After::Other };
+    if value.is_some() {
+        return Ok((format!("--{flag}"), after));
+    }
     if needs_value(known) {
-        let value = words.next().ok_or_else(|| anyhow!("-{flag} needs a value"))?;
-        return Ok(format!("--{flag}={value}"));
+        let value = words.next();
+        let value = value.ok_or_else(|| refused(format!("-{flag} needs a value"), slips::HELP))?;
+        return Ok((format!("--{flag}={value}"), after));
     }
-    if let Some(value) = words.next_if(|next| parse_bool(next).is_ok()) {
-        bail!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={value}");
+    let is_value = |word: &String| parse_bool(word).is_ok() || slips::meant_boolean(word).is_some();
+    if let Some(value) = words.next_if(is_value) {
+        let meant = slips::meant_boolean(&value).map_or(value.clone(), |meant| meant.to_string());
+        let message = format!("-{flag} {value}: a boolean takes its value after \"=\": -{flag}={meant}");
+        return Err(refused(message, slips::HELP));
     }
-    Ok(format!("--{flag}"))
+    Ok((format!("--{flag}"), After::Switch(format!("-{flag}"))))
+}
+
+/// The failure of a second address, or of a word that belongs to nothing.
+fn stray(word: &str, after: &After) -> Failure {
+    let shown = excerpt(word);
+    match after {
+        After::Header(flag) => refused(
+            format!("unexpected argument after {flag}"),
+            &format!("a header with blanks needs quotes: {flag}='name: value'"),
+        ),
+        After::Switch(flag) => refused(
+            format!("unexpected argument \"{shown}\" after {flag}"),
+            &format!("{flag} takes no value, or one after \"=\": {flag}=true"),
+        ),
+        After::Other | After::Unknown => refused(
+            format!("unexpected argument \"{shown}\""),
+            "the address is given already; a value with blanks needs quotes",
+        ),
+    }
+}
+
+fn refused(message: String, hint: &str) -> Failure {
+    Failure::new(Kind::Usage, message).hint(hint)
 }
 
 /// Whether a flag needs a value. A boolean may take one but needs none; every other flag that takes a value needs it.
-pub(crate) fn needs_value(flag: &Arg) -> bool {
+fn needs_value(flag: &Arg) -> bool {
     flag.get_action().takes_values() && flag.get_num_args().is_none_or(|count| count.min_values() > 0)
 }
 
@@ -68,7 +173,7 @@ pub(crate) fn needs_value(flag: &Arg) -> bool {
 ///
 /// # Errors
 /// Any other word, with the list of the words that are accepted.
-pub(crate) fn parse_bool(text: &str) -> Result<bool> {
+pub(super) fn parse_bool(text: &str) -> Result<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

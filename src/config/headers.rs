@@ -19,7 +19,7 @@ const MAX_HEADERS: usize = 1000;
 /// `usage`. A header may be a secret written the wrong way, so no message repeats it.
 pub(super) fn metadata(headers: &[Given]) -> Result<Metadata, Failure> {
     let mut metadata = Metadata::default();
-    for (header, key, value) in split(headers)? {
+    for (header, key, value) in split(headers, "name: value")? {
         metadata
             .append(key, value.as_bytes())
             .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", header.name)))?;
@@ -39,18 +39,18 @@ pub(super) fn files(headers: &[Given]) -> Result<Vec<MetadataFile>, Failure> {
         }
         Ok(MetadataFile { key, path: path.into(), flag })
     };
-    split(headers)?.into_iter().map(file).collect()
+    split(headers, "name: path")?.into_iter().map(file).collect()
 }
 
-/// Splits headers into names and the text after the colon, without those that gRPC sets itself.
-fn split(headers: &[Given]) -> Result<Vec<(&Given, Key, &str)>, Failure> {
+/// Splits headers of this form into names and the text after the colon, without those that gRPC sets itself.
+fn split<'a>(headers: &'a [Given], form: &str) -> Result<Vec<(&'a Given, Key, &'a str)>, Failure> {
     if headers.len() > MAX_HEADERS {
         return Err(Failure::new(Kind::Usage, format!("more than {MAX_HEADERS} of {}", headers[0].name)));
     }
     let mut all = Vec::new();
     for header in headers {
         let (name, rest) = header.text.split_once(':').unzip();
-        let key = name.map_or_else(|| bail!("a colon is missing; write 'name: value'"), key);
+        let key = name.map_or_else(|| bail!("a colon is missing; write '{form}'"), key);
         let key = key.map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", header.name)))?;
         all.extend(key.map(|key| (header, key, rest.unwrap_or_default().trim_start())));
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     outcome::{Failure, Kind},
-    text::excerpt,
+    text::{excerpt, leftover},
 };
 
 /// One value that the user gave. It may be a secret, so `Debug` does not show it.
@@ -23,7 +23,7 @@ impl Given {
             Some(_) => format!("{}={text}: {error}", self.name),
             None => format!("{} \"{text}\": {error}", self.name),
         };
-        Failure::new(Kind::Usage, message)
+        Failure { hint: leftover(&self.text), ..Failure::new(Kind::Usage, message) }
     }
 }
 
@@ -64,6 +64,8 @@ pub struct Options {
     pub(crate) verbose: Option<Given>,
     /// Whether the user asked for JSON.
     pub(crate) json: bool,
+    /// The words for a shell at the end of the command line. No shell runs here.
+    pub(crate) ignored: Option<String>,
 }
 
 impl Options {
@@ -71,6 +73,12 @@ impl Options {
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         self.addr.as_ref().map(|addr| addr.text.as_str())
+    }
+
+    /// The words at the end of the command line that are ignored.
+    #[must_use]
+    pub fn ignored(&self) -> Option<&str> {
+        self.ignored.as_deref()
     }
 
     /// Whether the user asked for JSON.

@@ -80,6 +80,8 @@ type Parsed = (Endpoint, String);
 
 fn parse(text: &str) -> Result<Parsed> {
     ensure!(!text.contains(char::is_control), NO_SPACES);
+    let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+    ensure!(!is_path, "a path needs its scheme; write unix:{}", excerpt(text));
     let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
     match scheme.to_ascii_lowercase().as_str() {
         "dns" => match endpoint_of(rest) {
@@ -173,6 +175,9 @@ fn host_and_port(text: &str, default_port: Option<u16>) -> Result<Parsed> {
     let port = match (port, default_port) {
         (Some(port), _) => parse_port(port)?,
         (None, Some(default)) => default,
+        (None, None) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+            bail!("a port alone needs a colon; write :{}", excerpt(text))
+        }
         (None, None) => bail!("the port is missing; write host:port"),
     };
     let bracketed = text.starts_with('[');

@@ -61,7 +61,7 @@ fn failure(target: &str, path: &Path, error: &io::Error) -> Failure {
     let is_socket = fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
     match error.kind() {
         io::ErrorKind::NotFound => failure(Kind::SocketMissing, "no such file")
-            .hint("is the server up, and is the directory of its socket mounted here?")
+            .hint(port_of(path).unwrap_or("is the server up, and is the directory of its socket mounted here?"))
             .retry(Retry::WhileConnecting),
         io::ErrorKind::ConnectionRefused if matches!(is_socket, Ok(false)) => {
             failure(Kind::NotASocket, "it is not a socket")
@@ -77,4 +77,10 @@ fn failure(target: &str, path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::NotADirectory => failure(Kind::SocketMissing, "a part of its path is not a directory"),
         _ => failure(Kind::ConnectFailed, &io_cause(error)),
     }
+}
+
+/// The hint for a path that ends as `host:port` does.
+fn port_of(path: &Path) -> Option<&'static str> {
+    let (_, port) = path.to_str()?.rsplit_once(':')?;
+    port.parse::<u16>().ok().map(|_| "a unix socket has no port; leave it out")
 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     time::Duration,
 };
 
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::{
     duration::{format_duration, to_microseconds},
-    text::{MAX_NOTE, printable},
-    trace::Step,
+    text::{MAX_NOTE, excerpt, printable},
+    trace::{Step, Trace},
 };
 
 /// The limit for progress, in bytes, so that there is room for the result.
@@ -44,6 +45,23 @@ impl Progress {
             cause: RefCell::default(),
             is_quiet: style.quiet,
             room: if is_endless { usize::MAX } else { MAX_PROGRESS },
+        }
+    }
+
+    /// A trace that is written: each step if the style is verbose, and else none.
+    #[must_use]
+    pub fn trace(progress: &Rc<Self>, style: Style) -> Trace {
+        if !style.verbose {
+            return Trace::unfollowed();
+        }
+        let progress = Rc::clone(progress);
+        Trace::new(Some(Rc::new(move |step: &_| progress.step(step))))
+    }
+
+    /// Warns of the words for a shell at the end of the command line.
+    pub fn ignored(&self, words: Option<&str>) {
+        if let Some(words) = words.filter(|_| !self.is_quiet) {
+            self.line(&format!("warning: no shell runs here: \"{}\" is ignored", excerpt(words)));
         }
     }
 

@@ -1,6 +1,9 @@
 //! The metadata of each request, with values from arguments and from files.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, anyhow, ensure};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
@@ -34,6 +37,40 @@ pub(crate) struct MetadataFile {
     pub(crate) path: PathBuf,
     /// The flag or variable that named it.
     pub(crate) flag: String,
+}
+
+impl MetadataFile {
+    /// The file's name in messages. A name without a directory may be the secret itself, so it is not shown.
+    fn name(&self) -> String {
+        match self.path_to_show() {
+            Some(path) => file::name(&self.flag, path),
+            None => format!("{}='{}: ***'", self.flag, self.key.as_str()),
+        }
+    }
+
+    fn path_to_show(&self) -> Option<&Path> {
+        let has_blank = self.path.to_string_lossy().contains(char::is_whitespace);
+        let begins_as_path = ["/", "./", "../"].iter().any(|start| self.path.to_string_lossy().starts_with(start));
+        Some(self.path.as_path()).filter(|_| begins_as_path && !has_blank)
+    }
+
+    fn read(&self, reader: &Reader) -> Result<Vec<u8>, Failure> {
+        reader.read_as(&self.name(), &self.path).map_err(|failure| match self.path_to_show() {
+            Some(_) => failure,
+            None => {
+                failure.hint("it takes a file's path, not the value; a value on the command line takes -rpc-header")
+            }
+        })
+    }
+}
+
+impl Key {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Ascii(key) => key.as_str(),
+            Self::Binary(key) => key.as_str(),
+        }
+    }
 }
 
 impl Metadata {
@@ -74,16 +111,14 @@ impl Metadata {
         }
         let work = {
             let files = files.to_vec();
-            move |reader: &Reader| {
-                files.iter().map(|file| reader.read(&file.flag, &file.path)).collect::<Result<Vec<_>, _>>()
-            }
+            move |reader: &Reader| files.iter().map(|file| file.read(reader)).collect::<Result<Vec<_>, _>>()
         };
         for (file, content) in files.iter().zip(read_by(deadline, work).await?) {
             let line = content.strip_suffix(b"\n").unwrap_or(&content);
             let value = line.strip_suffix(b"\r").unwrap_or(line);
-            metadata.append(file.key.clone(), value).map_err(|error| {
-                Failure::new(Kind::Usage, format!("{}: {error}", file::name(&file.flag, &file.path)))
-            })?;
+            metadata
+                .append(file.key.clone(), value)
+                .map_err(|error| Failure::new(Kind::Usage, format!("{}: {error}", file.name())))?;
         }
         Ok(metadata)
     }
@@ -109,11 +144,8 @@ impl fmt::Debug for Metadata {
 
 impl fmt::Display for MetadataFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match &self.key {
-            Key::Ascii(key) => key.as_str(),
-            Key::Binary(key) => key.as_str(),
-        };
-        write!(f, "{name}: *** (from {})", excerpt(&self.path.display().to_string()))
+        write!(f, "{}: ***", self.key.as_str())?;
+        self.path_to_show().map_or(Ok(()), |path| write!(f, " (from {})", excerpt(&path.display().to_string())))
     }
 }
 

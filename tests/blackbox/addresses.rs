@@ -324,8 +324,8 @@ fn incomplete_addresses_are_refused() {
         ("127.0.0.1", port),
         ("example.test", port),
         ("[::1]", port),
-        ("50051", port),
-        ("/run/socket", port),
+        ("50051", "a port alone needs a colon; write :50051"),
+        ("/run/socket", "a path needs its scheme; write unix:/run/socket"),
         ("passthrough:///localhost", port),
         ("ipv4:127.0.0.1", port),
         ("ipv6:[::1]", port),
@@ -433,7 +433,8 @@ fn spaces_and_control_characters_are_refused_and_shown_escaped() {
     ] {
         let ran = Probe::new([format!("-addr={address}")]).run();
         let message = format!("error: -addr={shown}: an address has no spaces or control characters\n");
-        ran.expect(1, "", &message);
+        let hint = "hint: the value begins or ends with a blank; leave it out\n";
+        ran.expect(1, "", &(message + if address.trim() == address { "" } else { hint }));
     }
     let ran = Probe::new(["-addr=a\u{202e}b:50051"]).run();
     ran.expect(1, "", "error: -addr=a\\u{202e}b:50051: the host name is not ASCII; write its xn-- form\n");

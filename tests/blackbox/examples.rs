@@ -18,7 +18,7 @@ fn keys_can_be_read_by_their_owner_alone() {
     let directory = files.path("");
     // A key that is renewed is no more open than a new one.
     for _ in 0..2 {
-        pki::write(&directory, &["localhost".to_owned()], Duration::from_secs(60)).expect("it can be written");
+        pki::write(&directory, &["localhost".to_owned()], Duration::from_mins(1)).expect("it can be written");
         for name in ["server.key", "client.key"] {
             let path = files.path(name);
             let mode = fs::metadata(&path).expect("it is there").permissions().mode();

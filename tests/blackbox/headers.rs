@@ -498,7 +498,7 @@ fn invalid_header_files_are_refused() {
     let latin = files.write("latin", [0xe9]);
     let value = "the value may have printable ASCII characters only (others: in a name-bin header)";
     for (header, line) in [
-        ("x".to_owned(), "error: -rpc-header-file: a colon is missing; write 'name: value'".to_owned()),
+        ("x".to_owned(), "error: -rpc-header-file: a colon is missing; write 'name: path'".to_owned()),
         ("x:".to_owned(), "error: -rpc-header-file: the path after the colon is missing".to_owned()),
         (": /etc/hosts".to_owned(), "error: -rpc-header-file: the name before the colon is missing".to_owned()),
         (

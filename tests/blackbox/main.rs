@@ -22,6 +22,7 @@ mod process;
 mod repository;
 mod resolver;
 mod rooms;
+mod slips;
 mod spiffe;
 mod timeouts;
 mod tls;

@@ -131,8 +131,8 @@ fn silent_addresses_delay_the_next_by_a_quarter_of_a_second_each() {
     });
     let port = peer.address.port();
     let silent: Vec<_> = (11..19).map(|last| FullBacklog::new(SocketAddr::from(([127, 0, 0, last], port)))).collect();
-    let mut hosts: String = silent.iter().map(|full| format!("{} nine\n", full.address.ip())).collect();
-    hosts += "127.0.0.1 nine\n";
+    let silent_lines: Vec<_> = silent.iter().map(|full| format!("{} nine\n", full.address.ip())).collect();
+    let hosts = silent_lines.concat() + "127.0.0.1 nine\n";
     let addr = format!("-addr=nine:{port}");
     run_with_dns(&hosts, NO_NAME_SERVER, &[&addr, "-connect-timeout=3900ms"]).expect_healthy();
     // In less time not all of them have had their turn.
