@@ -2,6 +2,7 @@
 
 mod anchors;
 mod certificate;
+mod certificate_failure;
 mod client_certificate;
 mod credentials;
 mod danger;
@@ -129,7 +130,9 @@ impl Client {
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
                 if connection.alpn_protocol() != Some(ALPN_HTTP2) {
-                    return Err(attempt.no_http2("the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"));
+                    return Err(
+                        attempt.no_http2("the server answered no ALPN, so it does not say that it speaks HTTP/2")
+                    );
                 }
                 // In TLS 1.2 the server checks our certificate before it finishes the handshake.
                 let is_judged = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);

@@ -224,7 +224,7 @@ Tls {
         "TLS handshake with localhost:50051 failed: the server rejected the client certificate (alert unknown_ca)"
         "give one that the server's CA has issued, and that is valid"
     TlsNoH2 "tls-no-h2" Final
-        "TLS handshake with localhost:50051 failed: the server did not agree on HTTP/2 (no \"h2\" in its ALPN answer)"
+        "TLS handshake with localhost:50051 failed: the server answered no ALPN, so it does not say that it speaks HTTP/2"
         "not the gRPC port, or a proxy without HTTP/2"
     TlsVersion "tls-version" Final
         "TLS handshake with localhost:50051 failed: the server speaks neither TLS 1.2 nor 1.3 (alert protocol_version)"

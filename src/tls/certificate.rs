@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_cert::{
     Version,
     certificate::{CertificateInner, Raw},
@@ -27,8 +27,10 @@ pub(crate) struct Description {
     /// As RFC 4514 writes names: `CN=api,O=Corp`.
     pub(crate) subject: String,
     pub(crate) issuer: String,
-    /// DNS names, addresses and URIs of the subject.
+    /// DNS names, addresses, URIs and e-mail addresses of the subject.
     pub(crate) names: Vec<String>,
+    /// Those among them that servers are verified by.
+    pub(crate) server_names: Vec<String>,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
     /// Whether its extended key usages allow servers to use it.
@@ -48,7 +50,7 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
     let certificate = Certificate::from_der(certificate).ok()?;
     let certificate = certificate.tbs_certificate();
     let names = match certificate.get_extension::<SubjectAltName>() {
-        Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
+        Ok(Some((_, SubjectAltName(names)))) => names,
         _ => Vec::new(),
     };
     let constraints = certificate.get_extension::<BasicConstraints>().ok()?.map(|(_, constraints)| constraints);
@@ -57,9 +59,10 @@ pub(crate) fn describe(certificate: &CertificateDer<'_>) -> Option<Description> 
     let purposes = certificate.get_extension::<ExtendedKeyUsage>().ok()?;
     let validity = certificate.validity();
     Some(Description {
-        subject: certificate.subject().to_string(),
-        issuer: certificate.issuer().to_string(),
-        names,
+        subject: or_no_name(certificate.subject().to_string()),
+        issuer: or_no_name(certificate.issuer().to_string()),
+        names: names.iter().filter_map(text_of).collect(),
+        server_names: names.iter().filter(|name| is_server_name(name)).filter_map(text_of).collect(),
         not_before: UnixTime::since_unix_epoch(validity.not_before.to_unix_duration()),
         not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
         is_for_servers: purposes
@@ -92,9 +95,27 @@ fn rsa_bits(key: &SubjectPublicKeyInfoOwned) -> Option<usize> {
     modulus.ok()
 }
 
-fn name(name: &GeneralName) -> Option<String> {
+/// A distinguished name may be empty where there are alternative names.
+fn or_no_name(name: String) -> String {
+    if name.is_empty() { "(no name)".to_owned() } else { name }
+}
+
+/// Whether a server can be verified by this name: not by an address that is written as a DNS name.
+fn is_server_name(name: &GeneralName) -> bool {
     match name {
-        GeneralName::DnsName(name) | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+        GeneralName::DnsName(name) => {
+            matches!(ServerName::try_from(name.as_str().trim_start_matches("*.")), Ok(ServerName::DnsName(_)))
+        }
+        GeneralName::IpAddress(_) => true,
+        _ => false,
+    }
+}
+
+fn text_of(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) | GeneralName::UniformResourceIdentifier(name) | GeneralName::Rfc822Name(name) => {
+            Some(name.to_string())
+        }
         GeneralName::IpAddress(octets) => match *octets.as_bytes() {
             [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
             ref octets => <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::from(octets).to_string()),

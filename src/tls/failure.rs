@@ -2,14 +2,13 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, OtherError, PeerIncompatible, sign::CertifiedKey};
+use rustls::{AlertDescription, PeerIncompatible, sign::CertifiedKey};
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::{
-    anchors::FlawedIssuer,
-    certificate::{Description, date_time, describe, span},
+    certificate::{date_time, describe},
     observed::Observed,
-    verifier::{NotAccepted, Trusted},
+    verifier::Trusted,
 };
 use crate::{
     deadline::Deadline,
@@ -32,7 +31,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn failed(&self, kind: Kind, cause: &str) -> Failure {
+    pub(super) fn failed(&self, kind: Kind, cause: &str) -> Failure {
         Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target))
     }
 
@@ -88,7 +87,8 @@ impl Attempt<'_> {
     }
 
     pub(super) fn no_http2(&self, cause: &str) -> Failure {
-        self.failed(Kind::TlsNoH2, cause).hint("gRPC needs HTTP/2; is this the gRPC port, or a proxy without it?")
+        self.failed(Kind::TlsNoH2, cause)
+            .hint("is this the gRPC port? if it is, let the server, or the proxy before it, offer \"h2\" by ALPN")
     }
 
     /// The failure for a TLS alert, if `error` is one.
@@ -116,93 +116,6 @@ impl Attempt<'_> {
                 )
                 .hint("does the server trust its issuer, and is it still valid? see the server's log"),
         })
-    }
-
-    fn certificate_failure(&self, error: &CertificateError) -> Failure {
-        if let CertificateError::Other(OtherError(error)) = error
-            && let Some(NotAccepted { kind, cause }) = error.downcast_ref()
-        {
-            return self.failed(*kind, cause);
-        }
-        let source = self.trusted.source();
-        if let CertificateError::Other(OtherError(error)) = error
-            && let Some(issuer) = error.downcast_ref::<FlawedIssuer>()
-        {
-            let (kind, cause) = issuer.explain(source, day);
-            return self.failed(kind, &cause);
-        }
-        let chain = self.observed.presented();
-        let presented = chain.first();
-        let now = UnixTime::now();
-        let webpki = match error {
-            CertificateError::Other(OtherError(error)) => error.downcast_ref(),
-            _ => None,
-        };
-        match error {
-            CertificateError::ExpiredContext { not_after, .. } => {
-                let ago = span(*not_after, now);
-                let cause = format!("the certificate expired on {} ({ago} ago)", day(*not_after));
-                self.failed(Kind::TlsCertificateExpired, &cause)
-            }
-            CertificateError::NotValidYetContext { not_before, .. } => {
-                let cause = format!("the certificate is not valid before {}", date_time(*not_before));
-                self.failed(Kind::TlsCertificateNotYetValid, &cause)
-                    .hint(format!("is this machine's clock right? it says {}", date_time(now)))
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                self.wrong_name(presented)
-            }
-            CertificateError::UnknownIssuer => self.unknown_issuer(&chain),
-            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                self.failed(Kind::TlsCertificateInvalid, "the certificate is not for servers (extended key usage)")
-            }
-            // One of the two is older than the other's renewal, or damaged, or a forgery.
-            _ if matches!(webpki, Some(webpki::Error::InvalidSignatureForPublicKey)) => {
-                let cause = match chain.as_slice() {
-                    [Description { issuer, .. }] => {
-                        format!("the certificate is signed by another key than that of {issuer} {source}")
-                    }
-                    _ => format!(
-                        "a certificate between the server's and the trust anchor {source} is signed by another key than \
-                         its issuer's"
-                    ),
-                };
-                self.failed(Kind::TlsCertificateUnknownIssuer, &cause)
-                    .hint("was the CA, or one in between, renewed? the server's certificate and the CA's must belong together")
-            }
-            _ if matches!(webpki, Some(webpki::Error::CaUsedAsEndEntity)) => match presented {
-                Some(Description { subject, issuer, .. }) if subject == issuer => self.unknown_issuer(&chain),
-                _ => self.failed(Kind::TlsCertificateInvalid, "the certificate is a CA's, not a server's"),
-            },
-            error => {
-                let rsa_bits = presented.and_then(|presented| presented.rsa_bits);
-                let cause = match rsa_bits {
-                    Some(bits @ ..2048) => format!("the certificate's RSA key has {bits} bits, and 2048 are the least"),
-                    _ => format!("the certificate is not acceptable: {}", unacceptable(error, webpki)),
-                };
-                self.failed(Kind::TlsCertificateInvalid, &cause)
-            }
-        }
-    }
-
-    fn unknown_issuer(&self, chain: &[Description]) -> Failure {
-        const GIVE_ISSUER: &str =
-            "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
-        let source = self.trusted.source();
-        let unknown = |cause: &str, hint| self.failed(Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
-        match chain.first() {
-            Some(Description { subject, issuer, .. }) if subject == issuer => {
-                let cause = format!(
-                    "the certificate of {subject} is self-signed and not among the trusted certificates {source}"
-                );
-                unknown(&cause, "give that certificate with -tls-ca-cert, if the server is to be trusted")
-            }
-            Some(Description { issuer, .. }) => {
-                let cause = format!("the certificate was issued by {issuer}, which is not a trusted CA {source}");
-                unknown(&cause, GIVE_ISSUER)
-            }
-            None => unknown("the certificate's issuer is unknown", GIVE_ISSUER),
-        }
     }
 
     fn alert(&self, alert: AlertDescription) -> Failure {
@@ -251,9 +164,9 @@ impl Attempt<'_> {
                     failure.hint("give a name that it has one for with -tls-server-name")
                 }
             }
-            AlertDescription::HandshakeFailure => self
-                .failed(Kind::TlsFailed, &cause)
-                .hint("no cipher or kind of key in common; keys of P-521 and Ed448 are not supported"),
+            AlertDescription::HandshakeFailure => self.failed(Kind::TlsFailed, &cause).hint(
+                "no cipher suite, curve or kind of key in common; keys and curves of P-521 and Ed448 are not supported",
+            ),
             _ => self.failed(Kind::TlsFailed, &cause),
         }
     }
@@ -266,30 +179,6 @@ impl Attempt<'_> {
         failure.hint("give one with -tls-client-cert and -tls-client-key")
     }
 
-    fn wrong_name(&self, presented: Option<&Description>) -> Failure {
-        const SHOWN: usize = 8;
-        let wanted = self.server_name.to_str();
-        let names = presented.map(|presented| presented.names.as_slice()).unwrap_or_default();
-        if names.is_empty() {
-            let cause = format!("the certificate has no subject alternative name, so it is not valid for {wanted}");
-            return self
-                .failed(Kind::TlsCertificateWrongName, &cause)
-                .hint("a common name does not count; issue it with a subject alternative name");
-        }
-        let shown = &names[..names.len().min(SHOWN)];
-        let shown = match (names.len() - shown.len(), shown) {
-            (0, [only]) => only.clone(),
-            (0, [first @ .., last]) => format!("{} and {last}", first.join(", ")),
-            (more, shown) => format!("{} and {more} more", shown.join(", ")),
-        };
-        let cause = format!("the certificate is valid for {shown}, not for {wanted}");
-        let failure = self.failed(Kind::TlsCertificateWrongName, &cause);
-        match names.iter().find(|name| !name.contains('*') && ServerName::try_from(name.as_str()).is_ok()) {
-            Some(name) => failure.hint(format!("use -tls-server-name={name}")),
-            None => failure.hint("use -tls-server-name with a name that it is valid for"),
-        }
-    }
-
     /// When our certificate expired, if it has.
     fn expired_identity(&self) -> Option<String> {
         let certificate = self.identity.and_then(|key| describe(key.cert.first()?))?;
@@ -297,41 +186,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Words an objection to a certificate, which is webpki's where `webpki` is there.
-fn unacceptable(error: &CertificateError, webpki: Option<&webpki::Error>) -> String {
-    match (error, webpki) {
-        (_, Some(webpki::Error::MaximumPathDepthExceeded)) => "its chain has more than 6 intermediates".to_owned(),
-        (_, Some(webpki::Error::PathLenConstraintViolated)) => {
-            "a CA certificate in its chain allows fewer CA certificates below it (path length)".to_owned()
-        }
-        (_, Some(webpki::Error::NameConstraintViolation)) => {
-            "a CA in its chain may not issue for its names (name constraints)".to_owned()
-        }
-        (_, Some(webpki::Error::UnsupportedCertVersion)) => {
-            "it is of X.509 version 1; issue it as version 3, with a subject alternative name".to_owned()
-        }
-        (
-            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
-            _,
-        )
-        | (
-            _,
-            Some(
-                webpki::Error::UnsupportedSignatureAlgorithmContext(_)
-                | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_),
-            ),
-        ) => {
-            "it, or one in its chain, has a signature or key that is not supported (such as SHA-1 or P-521)".to_owned()
-        }
-        (CertificateError::BadSignature, _) => "a signature is wrong".to_owned(),
-        (CertificateError::BadEncoding, _) => "it is not well-formed".to_owned(),
-        (_, Some(error)) => error.to_string(),
-        (error, None) => error.to_string(),
-    }
-}
-
-fn day(time: UnixTime) -> String {
+pub(super) fn day(time: UnixTime) -> String {
     let date = date_time(time);
     date.split_once('T').map_or(date.clone(), |(day, _)| day.to_owned())
 }

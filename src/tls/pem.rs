@@ -19,6 +19,19 @@ pub(crate) struct PemFile {
     content: Vec<u8>,
 }
 
+/// What a file can be instead of PEM.
+enum Form {
+    /// With the option that `openssl pkcs7` needs to read it.
+    Pkcs7 {
+        option: &'static str,
+    },
+    Pkcs12,
+    /// PEM, encoded again.
+    Base64,
+    /// DER of something else.
+    Der,
+}
+
 impl fmt::Debug for PemFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PemFile").field("name", &self.name).finish_non_exhaustive()
@@ -98,16 +111,30 @@ impl PemFile {
         };
         if self.content.is_empty() {
             failure("it is empty")
-        } else if self.looks_like_der() {
-            failure("it looks like DER, not PEM")
-                .hint(format!("openssl x509 -inform der -in {} -out certificate.pem", self.path))
+        } else if let Some(other) = self.other_form() {
+            let Self { path, .. } = self;
+            match other {
+                Form::Pkcs7 { option } => failure("it is PKCS#7, not PEM of certificates")
+                    .hint(format!("openssl pkcs7{option} -print_certs -in {path} -out certificate.pem")),
+                Form::Pkcs12 => failure("it is PKCS#12, not PEM")
+                    .hint(format!("openssl pkcs12 -in {path} -nokeys -out certificate.pem")),
+                Form::Base64 => failure("it is PEM in base64 once more, as in a Secret's manifest")
+                    .hint(format!("base64 -d {path} >certificate.pem")),
+                Form::Der => failure("it looks like DER, not PEM")
+                    .hint(format!("openssl x509 -inform der -in {path} -out certificate.pem")),
+            }
         } else if is_broken {
             failure("its PEM is broken")
         } else {
             match self.labels().as_slice() {
                 [] => failure("it is not PEM"),
                 labels if labels.iter().any(|label| label.ends_with("PRIVATE KEY")) => {
-                    failure("it holds a private key").hint("are the certificate and the key swapped?")
+                    let is_ours = self.name.starts_with("-tls-client-cert");
+                    failure("it holds a private key").hint(if is_ours {
+                        "are the certificate and the key swapped?"
+                    } else {
+                        "a CA's certificate is needed, not its key"
+                    })
                 }
                 labels => failure(&format!("it holds {}", labels.join(", "))),
             }
@@ -138,11 +165,19 @@ impl PemFile {
             |cause: &str| Failure::new(Kind::KeyInvalid, format!("{} holds no usable private key: {cause}", self.name));
         Err(if self.content.is_empty() {
             failure("it is empty")
-        } else if self.looks_like_der() {
-            failure("it looks like DER, not PEM")
-                .hint(format!("openssl pkey -inform der -in {} -out key.pem", self.path))
+        } else if let Some(other) = self.other_form() {
+            let Self { path, .. } = self;
+            match other {
+                Form::Pkcs7 { .. } => failure("it is PKCS#7, which holds no keys"),
+                Form::Pkcs12 => failure("it is PKCS#12, not PEM")
+                    .hint(format!("openssl pkcs12 -in {path} -nocerts -nodes -out key.pem")),
+                Form::Base64 => failure("it is PEM in base64 once more, as in a Secret's manifest")
+                    .hint(format!("base64 -d {path} >key.pem")),
+                Form::Der => failure("it looks like DER, not PEM")
+                    .hint(format!("openssl pkey -inform der -in {path} -out key.pem")),
+            }
         } else if has("OPENSSH PRIVATE KEY") {
-            failure("it holds an OPENSSH PRIVATE KEY").hint(format!("ssh-keygen -p -m PKCS8 -f {}", self.path))
+            failure("it holds an OPENSSH PRIVATE KEY").hint(self.out_of_openssh())
         } else if labels.iter().any(|label| label.ends_with("PRIVATE KEY")) {
             failure(&format!("its PEM is broken ({error})"))
         } else if has("CERTIFICATE") {
@@ -159,9 +194,44 @@ impl PemFile {
         &self.name
     }
 
-    /// DER begins with a SEQUENCE of a length in the long form.
-    fn looks_like_der(&self) -> bool {
-        matches!(self.content.as_slice(), [0x30, 0x81..=0x84, ..])
+    /// The form that the file is in instead of PEM of certificates and keys, if that can be told.
+    fn other_form(&self) -> Option<Form> {
+        /// The object identifier of signedData (RFC 2315), in DER.
+        const SIGNED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+        /// The version of a PFX (RFC 7292), in DER.
+        const VERSION_3: &[u8] = b"\x02\x01\x03";
+
+        if self.labels().iter().any(|label| label == "PKCS7" || label == "CMS") {
+            return Some(Form::Pkcs7 { option: "" });
+        }
+        // DER begins with a SEQUENCE of a length in the long form, or as short as all that follows (a key of an elliptic curve).
+        // BER may leave the length open.
+        if let [0x30, length, rest @ ..] = self.content.as_slice()
+            && (matches!(length, 0x80..=0x84) || usize::from(*length) == rest.len())
+        {
+            let inside = rest.get(usize::from(length & 0x7f)..).unwrap_or_default();
+            return Some(if inside.starts_with(SIGNED_DATA) {
+                Form::Pkcs7 { option: " -inform der" }
+            } else if inside.starts_with(VERSION_3) {
+                Form::Pkcs12
+            } else {
+                Form::Der
+            });
+        }
+        let base64: Vec<u8> = self.content.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        STANDARD.decode(base64).is_ok_and(|decoded| decoded.starts_with(b"-----BEGIN ")).then_some(Form::Base64)
+    }
+
+    /// How to get a key out of OpenSSH's own form.
+    fn out_of_openssh(&self) -> String {
+        let base64: Vec<u8> = self.lines().filter(|line| !line.starts_with('-')).collect::<String>().into_bytes();
+        let is_ed25519 = STANDARD.decode(base64).is_ok_and(|key| key.windows(11).any(|part| part == b"ssh-ed25519"));
+        if is_ed25519 {
+            return "OpenSSH keeps Ed25519 keys in that form only; make a key with openssl genpkey -algorithm ed25519"
+                .to_owned();
+        }
+        let path = &self.path;
+        format!("ssh-keygen rewrites a file in place: cp {path} key.pem && ssh-keygen -p -m PKCS8 -f key.pem")
     }
 
     /// The labels of the file's PEM sections.

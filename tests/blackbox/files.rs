@@ -163,7 +163,7 @@ fn unusable_keys_are_refused() {
         pem("OPENSSH PRIVATE KEY", b"openssh-key-v1"),
         "key-invalid",
         "error: -tls-client-key={} holds no usable private key: it holds an OPENSSH PRIVATE KEY\n\
-         hint: ssh-keygen -p -m PKCS8 -f {}\n",
+         hint: ssh-keygen rewrites a file in place: cp {} key.pem && ssh-keygen -p -m PKCS8 -f key.pem\n",
     );
     client.expect_key_refused(
         pem("PUBLIC KEY", b"public"),
@@ -267,7 +267,7 @@ fn unusable_certificates_are_refused() {
         &client.leaf.key_pem,
         "certificate-invalid",
         "error: -tls-ca-cert={} holds no certificate: it holds a private key\n\
-         hint: are the certificate and the key swapped?\n",
+         hint: a CA's certificate is needed, not its key\n",
     );
     client.expect_ca_refused(
         pem("CERTIFICATE REQUEST", b"x"),

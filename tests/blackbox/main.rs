@@ -13,6 +13,7 @@ mod examples;
 mod files;
 mod headers;
 mod health;
+mod hints;
 mod list;
 mod manual;
 mod network;
