@@ -56,6 +56,8 @@ fn trace_questions(unresolved: &Unresolved, trace: &Trace) {
     }
 }
 
+const WITHOUT_SERVERS: &str = "without name servers in /etc/resolv.conf, 127.0.0.1 is asked; an address needs none";
+
 /// Turns the findings of the resolver into a failure.
 fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
     let Unresolved { cause, findings } = unresolved;
@@ -66,15 +68,20 @@ fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
         Cause::NoSuchHost if name.contains('.') => {
             failure(Kind::NameNotFound, "no such host").retry(Retry::WhileConnecting)
         }
+        // The search domains of a pod.
+        Cause::NoSuchHost if findings.search.iter().any(|domain| domain.starts_with("svc.")) => {
+            failure(Kind::NameNotFound, "no such host")
+                .hint("is there a Service of this name in this namespace? that of another is name.namespace")
+                .retry(Retry::WhileConnecting)
+        }
         Cause::NoSuchHost => failure(Kind::NameNotFound, "no such host")
-            .hint("in Docker, both containers must share a network for this name to exist")
+            .hint("if it is a container's name, both must share a network (other than the default one)")
             .retry(Retry::WhileConnecting),
         Cause::NoAddress => failure(Kind::NameNotFound, "it has no address").retry(Retry::WhileConnecting),
         Cause::NoSuchInterface => failure(Kind::NameNotFound, "no such network interface"),
         Cause::NoUsableAnswer => {
             let failure = match &findings.without_servers {
-                Some(reason) => failure(Kind::ResolveFailed, &format!("{servers}; {reason}"))
-                    .hint("without name servers in /etc/resolv.conf, 127.0.0.1 is asked; an address needs none"),
+                Some(reason) => failure(Kind::ResolveFailed, &format!("{servers}; {reason}")).hint(WITHOUT_SERVERS),
                 None => failure(Kind::ResolveFailed, &servers)
                     .hint("the name servers in /etc/resolv.conf gave no usable answer"),
             };
@@ -91,8 +98,10 @@ fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
                 reasons if reasons.is_empty() => format!("resolving {name:?} timed out after {limit}"),
                 reasons => format!("resolving {name:?} timed out after {limit}: {reasons}"),
             };
-            Failure::new(Kind::ResolveTimeout, message)
-                .hint("are the name servers in /etc/resolv.conf reachable from here?")
+            Failure::new(Kind::ResolveTimeout, message).hint(match findings.without_servers {
+                Some(_) => WITHOUT_SERVERS,
+                None => "are the name servers in /etc/resolv.conf reachable from here?",
+            })
         }
         #[cfg(not(unix))]
         Cause::System(error) => failure(Kind::ResolveFailed, &io_cause(error)).retry(Retry::WhileConnecting),

@@ -45,6 +45,11 @@ pub(super) fn is_own(address: IpAddr) -> bool {
     own_address_towards(address) == Some(address)
 }
 
+/// Whether this machine has an address to reach another one from.
+pub(super) fn is_routed(other: IpAddr) -> bool {
+    own_address_towards(other).is_some()
+}
+
 /// Loopback, and the addresses from which this machine sends to others.
 fn own_addresses() -> Vec<IpAddr> {
     // Addresses from the networks reserved for documentation (RFC 5737, RFC 3849).

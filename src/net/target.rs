@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use crate::text::excerpt;
 
 /// The longest path of a unix socket, in bytes (`sun_path` without its terminator).
-const MAX_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 const NO_SPACES: &str = "an address has no spaces or control characters";
 /// The port of `dns:` targets without a port.
 const DNS_DEFAULT_PORT: u16 = 443;

@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::stream::{Io, Reached, Stream};
+use super::{
+    own_addresses::is_routed,
+    stream::{Io, Reached, Stream},
+};
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, Phase, Retry},
@@ -74,7 +77,7 @@ pub(super) async fn race(
                     Some(ended) = attempts.join_next() => match ended {
                         Ok((address, Ok(stream))) => return Some((address, stream)),
                         Ok((address, Err(error))) => {
-                            trace.note(Phase::Connect, || format!("{address}: {}", io_cause(&error)));
+                            trace.note(Phase::Connect, || format!("{address}: {}", cause_of(address, &error)));
                             failed.push((address, error));
                             if !is_last { break }
                             if attempts.is_empty() { return None }
@@ -122,7 +125,7 @@ pub(crate) async fn connect_to(
 
 /// The failure of one address of several, which it does not name.
 pub(crate) fn failure_at(target: &str, address: SocketAddr, error: &io::Error) -> Failure {
-    failure(target, kind_of(error), &io_cause(error), address.ip().is_loopback())
+    failure(target, kind_of(address, error), &cause_of(address, error), address.ip().is_loopback())
 }
 
 fn reached(stream: TcpStream, address: SocketAddr, begun: Instant, trace: &Trace) -> Stream {
@@ -141,16 +144,17 @@ fn all_failed(target: &str, mut failed: Vec<(SocketAddr, io::Error)>) -> Failure
         Kind::ConnectionRefused,
         Kind::ConnectTimeout,
         Kind::PermissionDenied,
+        Kind::NoLocalPort,
         Kind::Unreachable,
         Kind::ConnectFailed,
     ];
-    let has = |kind: &Kind| failed.iter().any(|(_, error)| kind_of(error) == *kind);
+    let has = |kind: &Kind| failed.iter().any(|(address, error)| kind_of(*address, error) == *kind);
     let kind = most_telling_first.into_iter().find(has).unwrap_or(Kind::ConnectFailed);
     if kind != Kind::Unreachable {
         // On a host without IPv6, or without IPv4, the failures of that family are irrelevant.
-        failed.retain(|(_, error)| kind_of(error) != Kind::Unreachable);
+        failed.retain(|(address, error)| kind_of(*address, error) != Kind::Unreachable);
     }
-    let causes: Vec<String> = failed.iter().map(|(_, error)| io_cause(error)).collect();
+    let causes: Vec<String> = failed.iter().map(|(address, error)| cause_of(*address, error)).collect();
     let cause = match (failed.as_slice(), causes.as_slice()) {
         ([(only, _)], [cause]) if only.to_string() == *target => cause.clone(),
         (_, [first, rest @ ..]) if rest.iter().all(|cause| cause == first) => {
@@ -178,6 +182,10 @@ fn failure(target: &str, kind: Kind, cause: &str, is_loopback: bool) -> Failure 
             };
             failure(cause).hint(hint).retry(Retry::WhileConnecting)
         }
+        Kind::NoLocalPort => failure(cause)
+            .hint("many connections to it are open or were closed a moment ago; net.ipv4.ip_local_port_range has the ports")
+            .retry(Retry::WhileConnecting),
+        Kind::Unreachable if cause.starts_with(NO_IPV6) => failure(cause).hint("probe an address of IPv4"),
         Kind::Unreachable => failure(cause).hint("no route to it from here; do both share a network?"),
         Kind::PermissionDenied => {
             failure(cause).hint("a firewall rule or a security policy on this machine forbids it")
@@ -203,8 +211,22 @@ fn no_answer(message: &str) -> Failure {
         .hint("is it the right address? a firewall, or a server that accepts no more connections, is silent too")
 }
 
-fn kind_of(error: &io::Error) -> Kind {
+/// The cause where IPv6 is turned off, as in most containers.
+const NO_IPV6: &str = "this machine has no IPv6";
+
+/// What the system says, or what it means.
+fn cause_of(address: SocketAddr, error: &io::Error) -> String {
+    match kind_of(address, error) {
+        Kind::NoLocalPort => "no local port is free for it".to_owned(),
+        Kind::Unreachable if error.kind() == io::ErrorKind::AddrNotAvailable && address.is_ipv6() => NO_IPV6.to_owned(),
+        _ => io_cause(error),
+    }
+}
+
+fn kind_of(address: SocketAddr, error: &io::Error) -> Kind {
     match error.kind() {
+        // EADDRNOTAVAIL: no address of this machine, or no port at it, to connect from.
+        io::ErrorKind::AddrNotAvailable if is_routed(address.ip()) => Kind::NoLocalPort,
         io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use tokio::{net::UnixStream, time::sleep};
 
 use super::stream::{Io, Stream};
@@ -54,9 +55,6 @@ async fn connect_with_room(path: &Path) -> io::Result<UnixStream> {
 }
 
 fn failure(target: &str, path: &Path, error: &io::Error) -> Failure {
-    /// `EPROTOTYPE` of Linux: a socket, but not a stream.
-    const WRONG_PROTOCOL_TYPE: i32 = 91;
-
     let failure = |kind, cause: &str| Failure::new(kind, format!("cannot connect to {target}: {cause}"));
     let is_socket = fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
     match error.kind() {
@@ -71,9 +69,11 @@ fn failure(target: &str, path: &Path, error: &io::Error) -> Failure {
             .retry(Retry::WhileConnecting),
         io::ErrorKind::PermissionDenied => failure(Kind::PermissionDenied, "permission denied")
             .hint("the probe's user needs to write to the socket and to enter its directory"),
-        _ if error.raw_os_error() == Some(WRONG_PROTOCOL_TYPE) => {
+        _ if Errno::from_io_error(error) == Some(Errno::PROTOTYPE) => {
             failure(Kind::NotASocket, "it is a datagram socket, not a stream")
         }
+        // As macOS says it.
+        _ if Errno::from_io_error(error) == Some(Errno::NOTSOCK) => failure(Kind::NotASocket, "it is not a socket"),
         io::ErrorKind::NotADirectory => failure(Kind::SocketMissing, "a part of its path is not a directory"),
         _ => failure(Kind::ConnectFailed, &io_cause(error)),
     }

@@ -75,7 +75,7 @@ impl Progress {
 
     /// Writes a step of the trace.
     pub fn step(&self, &Step { address, phase, took, text }: &Step<'_>) {
-        let address = address.map_or_else(String::new, |address| format!("{address} "));
+        let address = address.map_or_else(String::new, |address| format!("{} ", printable(address, MAX_NOTE)));
         let took = took.map_or_else(String::new, |took| format!(" ({})", format_duration(to_microseconds(took))));
         self.line(&format!("{address}{}: {}{took}", phase.name(), printable(text, MAX_NOTE)));
     }

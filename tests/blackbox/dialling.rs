@@ -349,7 +349,7 @@ fn a_name_that_never_appears_is_told_with_the_attempts() {
     let attempts = ran
         .stderr
         .strip_prefix("error: cannot resolve \"user-service\": no such host (")
-        .and_then(|rest| rest.split_once(" attempts in 3s)\nhint: in Docker, "))
+        .and_then(|rest| rest.split_once(" attempts in 3s)\nhint: if it is a container's name, "))
         .and_then(|(attempts, _)| attempts.parse::<u32>().ok());
     // The pauses grow from 20 ms to 500 ms.
     assert!(ran.code == Some(1) && attempts.is_some_and(|attempts| (3..=12).contains(&attempts)), "{ran}");

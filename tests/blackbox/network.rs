@@ -37,7 +37,7 @@ fn unknown_name_fails_at_once_as_name_not_found() {
     let Some(()) = privileges::root() else { return };
     let dns = name_server_on([127, 53, 0, 2], Behavior::NoSuchName);
     let lines = "error: cannot resolve \"user-service\": no such host\n\
-                 hint: in Docker, both containers must share a network for this name to exist\n";
+                 hint: if it is a container's name, both must share a network (other than the default one)\n";
     run_with_dns("", dns, &["-addr=user-service:50051"]).expect(1, "", lines);
     run_with_dns("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -179,6 +179,39 @@ fn host_without_ipv6_reports_only_ipv4() {
     let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
     let ran = Probe::wrapped(&["unshare", "--net", "sh", "-c", script], ["-addr=:1"]).run();
     ran.expect_error(1, "error: cannot connect to :1: connection refused (127.0.0.1:1)");
+}
+
+#[test]
+fn address_of_ipv6_on_a_host_without_ipv6() {
+    let Some(()) = privileges::root() else { return };
+    let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
+    let run = |words: &[&str]| Probe::wrapped(&["unshare", "--net", "sh", "-c", script], words).run();
+    let lines = "error: cannot connect to [::1]:1: this machine has no IPv6\nhint: probe an address of IPv4\n";
+    run(&["-addr=[::1]:1"]).expect(1, "", lines);
+    run(&["-addr=[::1]:1", "-output=json"]).expect_kind(1, "connect", "unreachable");
+    // The hint leads on.
+    run(&["-addr=127.0.0.1:1"]).expect_error(1, "error: cannot connect to 127.0.0.1:1: connection refused");
+}
+
+/// A machine with one local port, which another connection to the same server has.
+#[test]
+fn no_local_port_is_told_and_waited_for() {
+    const SCRIPT: &str = r#"ip link set lo up && echo "40000 40000" >/proc/sys/net/ipv4/ip_local_port_range &&
+        exec perl -MIO::Socket::IP -e '
+            my $listener = IO::Socket::IP->new(Listen => 8, LocalAddr => "127.0.0.1:50051", ReuseAddr => 1) or die $@;
+            my $other = IO::Socket::IP->new(PeerAddr => "127.0.0.1:50051") or die $@;
+            exit(system(@ARGV) >> 8);
+        ' "$0" "$@""#;
+    let Some(()) = privileges::root() else { return };
+    let run = |words: &[&str]| Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], words).run();
+    let line = "error: cannot connect to 127.0.0.1:50051: no local port is free for it";
+    let hint = "hint: many connections to it are open or were closed a moment ago; \
+                net.ipv4.ip_local_port_range has the ports\n";
+    run(&["-addr=127.0.0.1:50051"]).expect(1, "", &format!("{line}\n{hint}"));
+    run(&["-addr=127.0.0.1:50051", "-output=json"]).expect_kind(1, "connect", "no-local-port");
+    // It may end by itself, as a refusal may.
+    let ran = run(&["-addr=127.0.0.1:50051", "-connect-timeout=300ms"]);
+    assert!(ran.stderr.starts_with(&format!("{line} (")) && ran.stderr.contains(" attempts in 300ms)\n"), "{ran}");
 }
 
 /// A listener that accepts nothing and has a full queue, so that the kernel drops new connections.

@@ -578,6 +578,35 @@ fn expect_escaped(ran: &RunResult) {
     }
 }
 
+/// No control character can be in an address, but the other marks can be in a socket's path.
+#[test]
+fn paths_of_sockets_are_escaped() {
+    let files = Files::new();
+    for mark in ["\u{202e}", "\u{2066}", "\u{200b}", "\u{2060}", "\u{feff}", "\u{ad}", "\u{e0041}"] {
+        let path = files.path(&format!("a{mark}b.sock"));
+        let missing = files.path(&format!("{mark}missing.sock"));
+        let _server = server::unix(&path);
+        for path in [path, missing] {
+            let addr = format!("-addr=unix:{}", path.display());
+            for flags in [
+                &["-v"][..],
+                &["-output=json"],
+                &["-output=json", "-all-addresses"],
+                &["-v", "-all-addresses"],
+                &["-v", "-list"],
+                &["-tls", "-v", "-tls-no-verify"],
+                &["-wait=300ms"],
+                &["-watch", "-v", "-timeout=300ms"],
+                &["-watch", "-output=json", "-timeout=300ms"],
+            ] {
+                let ran = Probe::new([&[addr.as_str()], flags].concat()).run();
+                assert!(!ran.stdout.contains(mark) && !ran.stderr.contains(mark), "{ran}");
+                assert!(ran.stdout.len() + ran.stderr.len() > 0, "{ran}");
+            }
+        }
+    }
+}
+
 #[test]
 fn hostile_arguments_are_escaped() {
     let server = server::plaintext();

@@ -135,6 +135,9 @@ fn search_domains_and_ndots_are_applied() {
     assert_eq!(dns.asked(), [first, second].map(|it| [format!("{it} A"), format!("{it} AAAA")]).concat());
     run_with_resolv_conf(&conf(&[&dns], "domain svc.cluster.local\n"), &[&addr("api")]).expect_healthy();
     run_with_resolv_conf(&kubernetes, &[&addr("api.svc.cluster.local")]).expect_healthy();
+    let hint = "error: cannot resolve \"shop\": no such host\n\
+                hint: is there a Service of this name in this namespace? that of another is name.namespace\n";
+    run_with_resolv_conf(&kubernetes, &[&addr("shop")]).expect(1, "", hint);
     // Search domains do not apply to an absolute name.
     let no_such_host = "error: cannot resolve \"api.\": no such host";
     run_with_resolv_conf(&kubernetes, &[&addr("api.")]).expect_error(1, no_such_host);
@@ -234,6 +237,15 @@ fn name_server_without_resolv_conf_is_localhost() {
     run(&["-addr=api:1"]).expect(1, "", lines);
     let ran = Probe::wrapped(&["unshare", "--mount", "--net", "sh", "-c", script], ["-addr=api:1"]).run();
     ran.expect_error(1, "error: cannot resolve \"api\": 127.0.0.1 is unreachable; there is no /etc/resolv.conf");
+    // Nobody answers at port 53 of a loopback address that takes datagrams.
+    let silent = r#"ip link set lo up && mount -t tmpfs none /etc && exec perl -MIO::Socket::IP -e '
+        my $silent = IO::Socket::IP->new(Proto => "udp", LocalAddr => "127.0.0.1:53") or die $@;
+        exit(system(@ARGV) >> 8);
+    ' "$0" "$@""#;
+    let lines = "error: resolving \"api\" timed out after 1s: 127.0.0.1 did not answer; there is no /etc/resolv.conf\n\
+                 hint: without name servers in /etc/resolv.conf, 127.0.0.1 is asked; an address needs none\n";
+    let ran = Probe::wrapped(&["unshare", "--mount", "--net", "sh", "-c", silent], ["-addr=api:1"]).run();
+    ran.expect(1, "", lines);
 }
 
 #[test]
