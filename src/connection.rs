@@ -7,7 +7,8 @@ mod second_look;
 
 use std::net::SocketAddr;
 
-use self::{not_connected::NotConnected, retries::Retries};
+use self::not_connected::NotConnected;
+pub(crate) use self::retries::Retries;
 use crate::{
     deadline::Deadline,
     http2::{self, Purpose},

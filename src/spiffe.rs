@@ -1,5 +1,6 @@
 //! `-spiffe`: mutual TLS with the identity that the SPIFFE Workload API gives us.
 
+mod endpoint;
 mod id;
 mod svid;
 mod workload_api;

@@ -28,10 +28,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(crate) use self::pem::PemFile;
 pub(crate) use self::{
     anchors::{Purpose, Refused, verify_chain},
-    certificate::{date_time, describe},
+    certificate::{date_time, describe, span},
     client_certificate::{KeyProblem, certified_key},
     credentials::{Files, Trust},
-    verifier::{NotAccepted, PeerPolicy, Trusted},
+    verifier::{NotAccepted, OurCertificate, PeerPolicy, Trusted},
 };
 use self::{client_certificate::ClientIdentity, failure::Attempt, observed::Observed, verifier::Verifier};
 use crate::{
@@ -203,9 +203,9 @@ fn describe_session(session: &Session) -> String {
             date_time(certificate.not_after)
         );
         if certificate.not_after < now {
-            text += &format!(": EXPIRED {} ago", certificate::span(certificate.not_after, now));
+            text += &format!(": EXPIRED {} ago", span(certificate.not_after, now));
         } else if certificate.not_after.as_secs() - now.as_secs() < EXPIRES_SOON {
-            text += &format!(": EXPIRES IN {}", certificate::span(now, certificate.not_after));
+            text += &format!(": EXPIRES IN {}", span(now, certificate.not_after));
         }
     }
     text

@@ -19,7 +19,7 @@ const LONGEST_PAUSE_OF_NAMES: Duration = Duration::from_millis(500);
 
 /// The attempts so far.
 #[derive(Debug)]
-pub(super) struct Retries {
+pub(crate) struct Retries {
     keeps_trying: bool,
     deadline: Deadline,
     attempts: u32,
@@ -30,7 +30,7 @@ pub(super) struct Retries {
 
 impl Retries {
     /// Until the deadline, if `keeps_trying`, and else none.
-    pub(super) fn new(keeps_trying: bool, deadline: Deadline) -> Self {
+    pub(crate) fn new(keeps_trying: bool, deadline: Deadline) -> Self {
         Self {
             keeps_trying,
             deadline,
@@ -46,7 +46,7 @@ impl Retries {
     ///
     /// # Errors
     /// The failure to report, where there is no next attempt.
-    pub(super) async fn after(&mut self, mut failure: Failure, is_over: bool) -> Result<(), Failure> {
+    pub(crate) async fn after(&mut self, mut failure: Failure, is_over: bool) -> Result<(), Failure> {
         self.attempts += 1;
         if is_over && let Some(last) = self.last.take() {
             // An attempt that the deadline cut off in the phase of the previous attempt, or before, tells less.

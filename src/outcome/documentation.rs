@@ -12,7 +12,8 @@ const INTRODUCTION: &str = "\
 
 Each failure has a *kind*, a stable name that programs find in JSON (`error.kind`). The message below each kind is an example
 as the probe prints it after `error: `, with addresses and files changed; the cause after the last colon varies. *Transient*
-kinds may end by themselves, so `-wait` tries again; the others are final.
+kinds may end by themselves, so `-wait` tries again; the others are final. With `-spiffe`, certificates and bundles are renewed
+while the probe waits: an expired certificate, an unknown issuer and a rejected client certificate are then transient, too.
 ";
 
 const CONCLUSION: &str = "

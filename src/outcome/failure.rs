@@ -38,6 +38,8 @@ pub struct Failure {
     pub(crate) grpc_code: Option<Code>,
     /// Whether another attempt may help.
     pub(crate) retry: Retry,
+    /// Whether waiting may help although the kind is final.
+    pub(crate) may_end: bool,
 }
 
 impl Failure {
@@ -46,7 +48,7 @@ impl Failure {
 
     /// Makes a failure that is final and has no hint.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, grpc_code: None, retry: Retry::Never }
+        Self { kind, message: message.into(), hint: None, grpc_code: None, retry: Retry::Never, may_end: false }
     }
 
     /// Adds what to do about it.
@@ -67,6 +69,12 @@ impl Failure {
         self
     }
 
+    /// Says that waiting may help although the kind is final.
+    pub(crate) fn transient(mut self) -> Self {
+        self.may_end = true;
+        self
+    }
+
     /// The cause alone, without what was done on `target`, which the message begins with.
     pub(crate) fn cause(&self, target: &str) -> &str {
         let after = self.message.split_once(target).and_then(|(_, after)| after.split_once(": "));
@@ -78,9 +86,10 @@ impl Failure {
         matches!(self.retry, Retry::OnNewConnection | Retry::UntilDeadline)
     }
 
-    /// Whether waiting may help: because of the kind, or because a proxy says that the server behind it is not there yet.
+    /// Whether waiting may help: because of the kind or of what is known beside it, or because a proxy says that the server
+    /// behind it is not there yet.
     pub(crate) fn is_transient(&self) -> bool {
-        self.kind.is_transient() || self.grpc_code == Some(Code::Unavailable)
+        self.kind.is_transient() || self.may_end || self.grpc_code == Some(Code::Unavailable)
     }
 }
 

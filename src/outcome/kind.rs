@@ -144,7 +144,7 @@ Spiffe {
         "is the agent running, and the directory of its socket mounted here?"
     WorkloadApiUnusable "workload-api-unusable" Final
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: cannot connect to unix:///run/spire/agent.sock: permission denied"
-        "the socket is not for us, or not an agent's"
+        "the socket is not for us, or not an agent's (`UNIMPLEMENTED`, `INVALID_ARGUMENT`, HTTP)"
     WorkloadApiTimeout "workload-api-timeout" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: it did not answer within 1s"
         "the agent is stuck, or slower than `-connect-timeout`"

@@ -13,7 +13,7 @@ use x509_cert::{
 use super::id::{SpiffeId, TrustDomain};
 use crate::{
     outcome::Kind,
-    tls::{NotAccepted, PeerPolicy, Purpose, Refused, date_time, verify_chain},
+    tls::{NotAccepted, OurCertificate, PeerPolicy, Purpose, Refused, date_time, describe, span, verify_chain},
 };
 
 /// Trusts servers by their SPIFFE IDs: the bundles of trust domains, and the ID that is expected.
@@ -58,6 +58,20 @@ impl PeerPolicy for Bundles {
 
     fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String> {
         id_of(certificate).ok().map(|id| id.to_string())
+    }
+
+    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurCertificate {
+        let name = id_of(certificate).map_or_else(|_| "our SVID".to_owned(), |id| format!("our SVID {id}"));
+        let now = UnixTime::now();
+        let expired = describe(certificate).map(|certificate| certificate.not_after).filter(|expired| *expired < now);
+        let hint = match expired {
+            Some(expired) => {
+                let (at, ago) = (date_time(expired), span(expired, now));
+                format!("our SVID expired at {at} ({ago} ago); does the agent renew it? see the agent's log")
+            }
+            None => "does the server authorize this ID, and does it have the bundle of our trust domain?".to_owned(),
+        };
+        OurCertificate { name, hint }
     }
 }
 

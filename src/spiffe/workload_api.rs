@@ -1,8 +1,7 @@
 //! Fetches our X.509-SVID and the trust bundles from the SPIFFE Workload API (`SPIFFE_Workload_API.md`).
 
-use std::{collections::BTreeMap, env, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt};
 
-use anyhow::{anyhow, ensure};
 use http::{Uri, uri::PathAndQuery};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tonic::{
@@ -14,28 +13,28 @@ use tonic_prost::ProstCodec;
 use x509_cert::der::{Reader, SliceReader};
 
 use super::{
+    endpoint,
     id::{SpiffeId, TrustDomain},
     svid::id_of,
 };
 use crate::{
-    connection::{Connection, Connector},
+    connection::{Connection, Connector, Retries},
     deadline::Deadline,
     http2::Purpose,
-    net::{Endpoint, Host, Target},
-    outcome::{Failure, Kind, Phase},
+    net::Target,
+    outcome::{Failure, Kind, Phase, Retry},
     rpc::{Expected, Guard, MAX_SVIDS, guarded_failure},
     text::excerpt,
     tls::{date_time, describe},
     trace::Trace,
 };
 
-/// The variable with the address of the Workload API (`SPIFFE_Workload_Endpoint.md`, section 4).
-const ENDPOINT: &str = "SPIFFE_ENDPOINT_SOCKET";
 /// The API refuses requests without this header, as a defence against server-side request forgery (section 2).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// The maximum number of certificates in a chain or a bundle.
 const MAX_CERTIFICATES: usize = 1000;
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
+const NO_ENTRY: &str = "no registration entry is for this process; with SPIRE: spire-server entry show";
 
 /// A response of the Workload API: our identity, and the trust bundles to verify others.
 #[derive(Debug)]
@@ -96,22 +95,10 @@ impl fmt::Debug for X509Svid {
 /// Those of the phase spiffe.
 pub(super) async fn fetch(keeps_trying: bool, deadline: Deadline, trace: &Trace) -> Result<Workload, Failure> {
     let started = trace.begin(Phase::Spiffe);
-    let agent = agent()?;
+    let agent = endpoint::agent()?;
     let what = format!("the SPIFFE Workload API at {}", agent.address);
-    let connector = Connector { target: &agent, tls: None, purpose: Purpose::Requests(1), keeps_trying };
-    // The steps of the connection to the agent are not part of the probe's trace.
-    let connection = connector.connect(deadline, &Trace::unfollowed()).await;
-    let connection = connection.map_err(|failure| unreachable(&what, failure))?;
-    let response = deadline.bound(request(&connection)).await;
-    connection.http2.close().await;
-    let response = match response {
-        Ok(Ok(response)) => response,
-        Ok(Err(status)) => return Err(refused(&what, &status)),
-        Err(_) => {
-            let message = format!("no SVID from {what}: it did not answer within {}", deadline.limit());
-            return Err(Failure::new(Kind::WorkloadApiTimeout, message));
-        }
-    };
+    let response = ask_until_answered(&agent, keeps_trying, deadline).await;
+    let response = response.map_err(|failure| no_svid(&what, &agent, deadline, failure))?;
     let workload = workload(&what, response)?;
     trace.end(Phase::Spiffe, started, || {
         let domains: Vec<String> = workload.bundles.keys().map(ToString::to_string).collect();
@@ -121,47 +108,99 @@ pub(super) async fn fetch(keeps_trying: bool, deadline: Deadline, trace: &Trace)
     Ok(workload)
 }
 
-/// The target in `SPIFFE_ENDPOINT_SOCKET`.
-fn agent() -> Result<Target, Failure> {
-    let unusable = |message: String| {
-        Failure::new(Kind::WorkloadApiAddress, message)
-            .hint("it says where the agent's socket is mounted, as in unix:///run/spire/sockets/agent.sock")
-    };
-    let Some(text) = env::var_os(ENDPOINT).filter(|text| !text.is_empty()) else {
-        return Err(unusable(format!("{ENDPOINT} is not set, and -spiffe needs it")));
-    };
-    let text = text.into_string().map_err(|_| unusable(format!("{ENDPOINT} is not UTF-8")))?;
-    parse_endpoint(&text).map_err(|cause| unusable(format!("{ENDPOINT} \"{}\": {cause}", excerpt(&text))))
-}
-
-/// Parses `unix:///path`, `unix:/path` or `tcp://ip:port`.
-fn parse_endpoint(text: &str) -> anyhow::Result<Target> {
-    const FORMS: &str = "write unix:///path or tcp://ip:port";
-    ensure!(!text.contains(['?', '#']), FORMS);
-    if text.starts_with("unix:///") || text.starts_with("unix:/") && !text.starts_with("unix://") {
-        return Target::parse(text);
+/// Asks the agent until it answers, or its failure is final. An agent that restarts removes its socket, refuses or breaks
+/// connections, or answers UNAVAILABLE.
+///
+/// # Errors
+/// The failure of the connection, or of the request: its message is then the cause alone.
+async fn ask_until_answered(
+    agent: &Target,
+    keeps_trying: bool,
+    deadline: Deadline,
+) -> Result<X509SvidResponse, Failure> {
+    let mut retries = Retries::new(keeps_trying, deadline);
+    let mut may_retry_at_once = true;
+    loop {
+        match ask(agent, deadline).await {
+            Ok(response) => return Ok(response),
+            // The agent did not process the request.
+            Err(failure) if failure.is_for_new_connection() && may_retry_at_once => may_retry_at_once = false,
+            Err(failure) => {
+                let is_restarting = matches!(failure.kind, Kind::StreamBroken | Kind::Http2Refused)
+                    || failure.grpc_code == Some(Code::Unavailable);
+                let failure = if is_restarting { failure.retry(Retry::WhileConnecting) } else { failure };
+                retries.after(failure, deadline.remaining().is_zero()).await?;
+            }
+        }
     }
-    let address: SocketAddr =
-        text.strip_prefix("tcp://").and_then(|tcp| tcp.parse().ok()).ok_or_else(|| anyhow!(FORMS))?;
-    let endpoint = Endpoint::Tcp(Host::Ip(address.ip()), address.port());
-    Ok(Target { address: text.to_owned(), endpoint, authority: String::new() })
 }
 
-/// The failure of a connection to the agent. It is final if the socket is not one of an agent, or permission is denied.
-fn unreachable(what: &str, Failure { kind, message, hint, .. }: Failure) -> Failure {
-    let message = format!("no SVID from {what}: {message}");
-    let (kind, hint) = match kind {
-        Kind::ServerSilent | Kind::ConnectTimeout => (Kind::WorkloadApiTimeout, None),
-        Kind::PermissionDenied | Kind::NotASocket => (Kind::WorkloadApiUnusable, hint),
-        Kind::ServerSpeaksTls | Kind::ServerSpeaksHttp1 | Kind::NotHttp2 => {
+/// Asks the agent once.
+async fn ask(agent: &Target, deadline: Deadline) -> Result<X509SvidResponse, Failure> {
+    let connector = Connector { target: agent, tls: None, purpose: Purpose::Requests(1), keeps_trying: false };
+    // The steps of the connection to the agent are not part of the probe's trace.
+    let connection = connector.connect(deadline, &Trace::unfollowed()).await?;
+    let response = deadline.bound(request(&connection)).await;
+    connection.http2.close().await;
+    match response {
+        Ok(Ok(response)) => Ok(response),
+        // The guard reports all failures of the agent. The only other one is a message that tonic could not decode.
+        Ok(Err(status)) => Err(guarded_failure(&status)
+            .cloned()
+            .unwrap_or_else(|| Failure::new(Kind::MalformedResponse, status.message()))),
+        Err(_) => Err(Failure::new(Kind::RpcTimeout, format!("it did not answer within {}", deadline.limit()))),
+    }
+}
+
+/// The failure to get an answer from the agent, in the phase spiffe. It is final if the socket is not one of an agent, or
+/// permission is denied (`SPIFFE_Workload_Endpoint.md`, section 6).
+fn no_svid(what: &str, agent: &Target, deadline: Deadline, failure: Failure) -> Failure {
+    let code = failure.grpc_code;
+    let cause = match failure.kind {
+        Kind::ConnectTimeout => {
+            format!("connecting timed out after {}: {}", deadline.limit(), of_agent(failure.cause(&agent.address)))
+        }
+        kind => match kind.phase() {
+            Phase::Http2 => of_agent(failure.cause(&agent.address)),
+            Phase::Rpc => of_agent(&failure.message),
+            _ => failure.message,
+        },
+    };
+    let (kind, hint) = match failure.kind {
+        Kind::ServerSilent | Kind::ConnectTimeout | Kind::RpcTimeout => (Kind::WorkloadApiTimeout, None),
+        Kind::PermissionDenied | Kind::NotASocket => (Kind::WorkloadApiUnusable, failure.hint),
+        Kind::RpcPermissionDenied => (Kind::WorkloadApiDenied, Some(NO_ENTRY.to_owned())),
+        kind if is_other_server(kind, code) => {
             (Kind::WorkloadApiUnusable, Some("is this the socket of a SPIFFE agent?".to_owned()))
         }
+        kind if kind.phase() == Phase::Rpc => (Kind::WorkloadApiFailed, None),
         _ => (
             Kind::WorkloadApiUnreachable,
             Some("is the agent running, and can its socket be reached from here?".to_owned()),
         ),
     };
-    Failure { hint, ..Failure::new(kind, message) }
+    Failure { hint, grpc_code: code, ..Failure::new(kind, format!("no SVID from {what}: {cause}")) }
+}
+
+/// Whether only something that is not a SPIFFE agent fails like this. An agent has the method, and accepts our request.
+fn is_other_server(kind: Kind, code: Option<Code>) -> bool {
+    match kind {
+        Kind::ServerSpeaksTls
+        | Kind::ServerSpeaksHttp1
+        | Kind::NotHttp2
+        | Kind::NotGrpc
+        | Kind::Unimplemented
+        | Kind::HeadersTooLarge => true,
+        Kind::HttpStatus => code != Some(Code::Unavailable),
+        Kind::RpcFailed => code == Some(Code::InvalidArgument),
+        _ => false,
+    }
+}
+
+/// Words the cause of a failure for the agent, which is not the server that is probed.
+fn of_agent(cause: &str) -> String {
+    let cause = cause.strip_prefix("connected, but ").unwrap_or(cause);
+    cause.strip_prefix("the server ").map_or_else(|| cause.to_owned(), |rest| format!("it {rest}"))
 }
 
 async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
@@ -176,20 +215,6 @@ async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
     let responses = client.server_streaming(request, PathAndQuery::from_static(PATH), codec).await?;
     // The first response is the current state. Later responses are updates.
     responses.into_inner().message().await.map(Option::unwrap_or_default)
-}
-
-/// The failure of a request that the Workload API answered without SVIDs.
-fn refused(what: &str, status: &Status) -> Failure {
-    let guarded = guarded_failure(status);
-    let cause = guarded.map_or_else(|| status.message(), |failure| &failure.message);
-    let code = guarded.and_then(|failure| failure.grpc_code);
-    let message = format!("no SVID from {what}: {cause}");
-    let failure = match code {
-        Some(Code::PermissionDenied) => Failure::new(Kind::WorkloadApiDenied, message)
-            .hint("no registration entry is for this process; with SPIRE: spire-server entry show"),
-        _ => Failure::new(Kind::WorkloadApiFailed, message),
-    };
-    Failure { grpc_code: code, ..failure }
 }
 
 /// The first identity of a response, which is the default, and the bundles of all identities.
@@ -214,8 +239,9 @@ fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidR
         bundles.entry(domain).or_insert(bundle);
     }
     let Some(svid) = svids.into_iter().next() else {
-        return Err(Failure::new(Kind::NoSvid, format!("no SVID from {what}: it has none for this process"))
-            .hint("no registration entry is for this process; with SPIRE: spire-server entry show"));
+        return Err(
+            Failure::new(Kind::NoSvid, format!("no SVID from {what}: it has none for this process")).hint(NO_ENTRY)
+        );
     };
     let id = spiffe_id(&svid.spiffe_id)?;
     let chain = certificates(&svid.spiffe_id, &svid.chain)?;

@@ -8,7 +8,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use super::{
     certificate::{date_time, describe},
     observed::Observed,
-    verifier::Trusted,
+    verifier::{OurCertificate, Trusted},
 };
 use crate::{
     deadline::Deadline,
@@ -32,7 +32,13 @@ pub(super) struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub(super) fn failed(&self, kind: Kind, cause: &str) -> Failure {
-        Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target))
+        let failure = Failure::new(kind, format!("TLS handshake with {} failed: {cause}", self.target));
+        // Certificates and trust anchors that a policy has to do with are short-lived, and renewed while the probe runs.
+        let is_renewed = matches!(
+            kind,
+            Kind::TlsCertificateExpired | Kind::TlsCertificateUnknownIssuer | Kind::TlsClientCertificateRejected
+        );
+        if is_renewed && self.trusted.is_by_policy() { failure.transient() } else { failure }
     }
 
     /// The failure of a handshake that ended with `error` after the server sent `first_bytes`.
@@ -105,17 +111,16 @@ impl Attempt<'_> {
         if !self.observed.is_certificate_requested() {
             return None;
         }
-        Some(match self.identity {
-            None => self.client_certificate_required(
-                "the server asked for a client certificate, got none, and closed the connection",
-            ),
-            Some(_) => self
-                .failed(
-                    Kind::TlsClientCertificateRejected,
-                    "the server asked for a client certificate, got ours, and closed the connection",
-                )
-                .hint("does the server trust its issuer, and is it still valid? see the server's log"),
-        })
+        if self.identity.is_none() {
+            let cause = "the server asked for a client certificate, got none, and closed the connection";
+            return Some(self.client_certificate_required(cause));
+        }
+        let OurCertificate { name, hint } = self.ours().unwrap_or_else(|| OurCertificate {
+            name: "ours".to_owned(),
+            hint: "does the server trust its issuer, and is it still valid? see the server's log".to_owned(),
+        });
+        let cause = format!("the server asked for a client certificate, got {name}, and closed the connection");
+        Some(self.failed(Kind::TlsClientCertificateRejected, &cause).hint(hint))
     }
 
     fn alert(&self, alert: AlertDescription) -> Failure {
@@ -142,8 +147,14 @@ impl Attempt<'_> {
                     alert_name(alert)
                 )),
             _ if about_certificates && self.observed.is_certificate_requested() => {
-                let cause = format!("the server rejected the client certificate (alert {})", alert_name(alert));
-                let hint = self.expired_identity().map(|when| format!("it expired on {when}"));
+                let (name, hint) = match self.ours() {
+                    Some(OurCertificate { name, hint }) => (name, Some(hint)),
+                    None => (
+                        "the client certificate".to_owned(),
+                        self.expired_identity().map(|when| format!("it expired on {when}")),
+                    ),
+                };
+                let cause = format!("the server rejected {name} (alert {})", alert_name(alert));
                 Failure { hint, ..self.failed(Kind::TlsClientCertificateRejected, &cause) }
             }
             AlertDescription::CertificateRequired => self.client_certificate_required(&cause),
@@ -177,6 +188,11 @@ impl Attempt<'_> {
             return failure;
         }
         failure.hint("give one with -tls-client-cert and -tls-client-key")
+    }
+
+    /// Our certificate in the words of the policy, if there is one.
+    fn ours(&self) -> Option<OurCertificate> {
+        self.trusted.describe_ours(self.identity?.cert.first()?)
     }
 
     /// When our certificate expired, if it has.

@@ -36,8 +36,20 @@ pub(crate) trait PeerPolicy: fmt::Debug + Send + Sync {
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), rustls::Error>;
 
-    /// The identity in a certificate that was accepted.
+    /// The identity in a certificate.
     fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String>;
+
+    /// Our own certificate, in the words of this policy.
+    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurCertificate;
+}
+
+/// Our own certificate, for the failure when a server rejects it.
+#[derive(Debug)]
+pub(crate) struct OurCertificate {
+    /// How messages name it.
+    pub(crate) name: String,
+    /// What to look at.
+    pub(crate) hint: String,
 }
 
 /// Why a policy rejects a certificate.
@@ -123,6 +135,11 @@ impl Trusted {
     /// The identity that the policy finds in a certificate, if there is a policy.
     pub(super) fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String> {
         self.policy.as_ref()?.identity_of(certificate)
+    }
+
+    /// Our own certificate in the words of the policy, if there is one.
+    pub(super) fn describe_ours(&self, certificate: &CertificateDer<'_>) -> Option<OurCertificate> {
+        Some(self.policy.as_ref()?.describe_ours(certificate))
     }
 }
 

@@ -25,6 +25,7 @@ mod resolver;
 mod rooms;
 mod slips;
 mod spiffe;
+mod spiffe_agents;
 mod timeouts;
 mod tls;
 mod trust_anchors;
