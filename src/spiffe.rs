@@ -18,6 +18,11 @@ use crate::{
     trace::Trace,
 };
 
+/// Whether the agent is away: it says nothing about our identity, so that one that it gave before stays valid.
+pub(crate) fn is_away(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::WorkloadApiUnreachable | Kind::WorkloadApiTimeout | Kind::WorkloadApiFailed)
+}
+
 /// Fetches our SVID and the trust bundles, and builds a TLS client. `expected` is the server's SPIFFE ID or its trust domain.
 /// `server_name` is sent, but not verified. `keeps_trying` says whether to retry while the agent may be about to start.
 ///

@@ -51,7 +51,7 @@ const ALPN_HTTP2: &[u8] = b"h2";
 impl Io for TlsStream<PeerSniffer<Stream>> {}
 
 /// The trust anchors and the identity for handshakes, loaded once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     provider: Arc<CryptoProvider>,
     trusted: Arc<Trusted>,
@@ -102,6 +102,11 @@ impl Client {
     /// The flag that enables TLS, for hints.
     pub(crate) fn flag(&self) -> &'static str {
         self.flag
+    }
+
+    /// When our certificate, or one that it was issued by, expires.
+    pub(crate) fn identity_expires(&self) -> Option<UnixTime> {
+        client_certificate::expiry(&self.identity.as_ref()?.cert)
     }
 
     /// Does the handshake over `stream`, for HTTP/2. `target` is the address as the user gave it.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::UnixTime;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{Credentials, Plan, Tls};
@@ -21,6 +22,8 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest of those pauses.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// How long the Workload API has for its answer while our last identity is still valid.
+const RENEWAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Probes once. `overall` bounds it besides its own time-outs, which begin with `start`.
 pub(super) async fn probe(plan: &Plan, start: Instant, overall: Option<Deadline>, trace: &Trace) -> ProbeResult {
@@ -57,6 +60,36 @@ impl Prepared {
         };
         let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
         Ok(Self { tls, metadata })
+    }
+
+    /// Loads everything again, as it may have changed. While the Workload API is away, an identity that it gave before is used
+    /// as long as it is valid.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::load`].
+    pub(super) async fn load_again(&self, plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
+        let (Some(Tls { credentials: Credentials::Spiffe(expected), server_name }), Some(last)) =
+            (&plan.tls, &self.tls)
+        else {
+            return Self::load(plan, deadline, trace).await;
+        };
+        let Some(until) = last.identity_expires().filter(|until| *until > UnixTime::now()) else {
+            return Self::load(plan, deadline, trace).await;
+        };
+        let limit = RENEWAL_TIMEOUT.min(plan.connect_timeout / 2);
+        let soon = Deadline::new(Instant::now(), limit).or_earlier(Some(deadline));
+        let client = spiffe::tls_client(expected.as_ref(), server_name.clone(), false, soon, trace);
+        let tls = match Box::pin(client).await {
+            Err(failure) if spiffe::is_away(&failure) => {
+                trace.note(Phase::Spiffe, || {
+                    format!("{failure}; using the last SVID again, which is valid until {}", tls::date_time(until))
+                });
+                last.clone()
+            }
+            renewed => renewed?,
+        };
+        let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
+        Ok(Self { tls: Some(tls), metadata })
     }
 
     /// How to connect to `target`, which is the plan's or one of its addresses.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use rustls::{SignatureScheme, client::ResolvesClientCert, crypto::ring::sign::any_supported_type, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use super::{certificate::is_for_key, observed::Observed};
+use super::{
+    certificate::{describe, is_for_key},
+    observed::Observed,
+};
 
 /// Why a certificate chain and a key cannot be used together.
 #[derive(Debug)]
@@ -36,6 +39,11 @@ pub(crate) fn certified_key(
         Some(Some(false)) => Err(KeyProblem::Mismatch),
         Some(None) => Err(KeyProblem::UnreadableCertificate),
     }
+}
+
+/// When a chain of certificates expires.
+pub(super) fn expiry(chain: &[CertificateDer<'_>]) -> Option<UnixTime> {
+    chain.iter().filter_map(describe).map(|certificate| certificate.not_after).min()
 }
 
 /// Gives our certificate to the server, if there is one, and records that the server asked for it.

@@ -318,3 +318,60 @@ fn the_endpoint_is_an_uri() {
         with_agent(endpoint, "-addr=:1", &[]).run().expect_error(1, &line);
     }
 }
+
+#[test]
+fn watch_uses_a_valid_svid_again_while_the_agent_is_away() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    // The server ends each watch at once, so that the probe connects again.
+    let recorder = serve(&domain.svid("/api", |_| ()), &domain);
+    let until = domain.svid("/probe", |params| params.not_after = date_time_ymd(3000, 1, 2));
+    let svid = Reply::with(vec![domain.entry_with("/probe", &until)]);
+    for (number, away) in [Reply::Status("14", "starting"), Reply::Nothing].into_iter().enumerate() {
+        let agent = Agent::rotating(&files.path(&format!("{number}.sock")), vec![svid.clone(), away]);
+        // A long -connect-timeout is not spent on waiting for the agent.
+        let flags = ["-watch", "-v", "-connect-timeout=1h"];
+        let mut running = with_agent(&agent.endpoint(), &recorder.server.addr(), &flags).start();
+        let (stdout, stderr) = running.follow();
+        assert!(stdout.next().ends_with(" status: SERVING"));
+        let note = loop {
+            let line = stderr.next();
+            assert!(!line.contains(" error: no SVID"), "{line}");
+            if line.contains("using the last SVID again, which is valid until 3000-01-02T00:00:00Z") {
+                break line;
+            }
+        };
+        assert!(note.starts_with("spiffe: no SVID from the SPIFFE Workload API at "), "{note}");
+        assert!(stdout.next().ends_with(" status: SERVING"));
+        running.signal("-KILL");
+        running.finish();
+    }
+}
+
+#[test]
+fn watch_does_not_use_an_svid_that_expired_or_was_withdrawn() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let recorder = serve(&domain.svid("/api", |_| ()), &domain);
+    let entry = domain.entry("/probe");
+    let brief = domain.svid("/probe", |params| validity(params, HOUR, HOUR + Duration::from_secs(3)));
+    for (name, svid, away) in [
+        ("withdrawn.sock", entry, Reply::Status("7", "no identity issued")),
+        ("expired.sock", domain.entry_with("/probe", &brief), Reply::Status("14", "starting")),
+    ] {
+        let agent = Agent::rotating(&files.path(name), vec![Reply::with(vec![svid]), away]);
+        let flags = ["-watch", "-output=json"];
+        let mut running = with_agent(&agent.endpoint(), &recorder.server.addr(), &flags).start();
+        let stdout = running.follow_stdout();
+        let line = loop {
+            let line: Value = serde_json::from_str(&stdout.next()).expect("it is JSON");
+            if line["error"]["phase"] == "spiffe" {
+                break line;
+            }
+        };
+        // The line is about the Workload API, not about the connection before.
+        assert_eq!(line.get("tls"), None, "{line}");
+        running.signal("-KILL");
+        running.finish();
+    }
+}

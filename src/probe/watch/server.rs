@@ -1,7 +1,7 @@
 //! One server of a watch, from connection to connection. A lost connection is reported. One that the server closes in good
 //! order, by GOAWAY, is not: the watch goes on with another.
 
-use std::{future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::Future, pin::pin, rc::Rc, time::Duration};
 
 use tokio::{
     sync::Semaphore,
@@ -70,6 +70,7 @@ enum Ended {
 impl Route<'_> {
     /// Watches the server on one connection after another. `prepared` and `deadline` are for the first.
     pub(super) async fn follow(self, prepared: Rc<Prepared>, deadline: Deadline) {
+        let latest = RefCell::new(Rc::clone(&prepared));
         let mut first = Some((prepared, deadline));
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut may_retry_at_once = true;
@@ -79,7 +80,7 @@ impl Route<'_> {
         let mut leaving = None;
         loop {
             let begun = Instant::now();
-            let session = self.beside(&mut leaving, self.begin(first.take(), is_asked)).await;
+            let session = self.beside(&mut leaving, self.begin(first.take(), &latest, is_asked)).await;
             let (has_begun, ended) = match session {
                 Ok(session) => {
                     leaving = None;
@@ -113,8 +114,13 @@ impl Route<'_> {
     }
 
     /// Connects and begins to watch, to the first answer. `first` has what is loaded already and the deadline; later
-    /// connections read the files again, as they may have changed.
-    async fn begin(&self, first: Option<(Rc<Prepared>, Deadline)>, is_asked: bool) -> Result<Session, Failure> {
+    /// connections read the files again, as they may have changed since the `latest` time.
+    async fn begin(
+        &self,
+        first: Option<(Rc<Prepared>, Deadline)>,
+        latest: &RefCell<Rc<Prepared>>,
+        is_asked: bool,
+    ) -> Result<Session, Failure> {
         let (plan, overall) = (self.watch.plan, self.watch.overall);
         let (turn, prepared, deadline) = if let Some((prepared, deadline)) = first {
             let turn = deadline.bound(self.turns.acquire()).await.map_err(|_| untried(self.target, deadline))?;
@@ -124,7 +130,10 @@ impl Route<'_> {
             // Until it fails, the last status stands. For how long depends on `-connect-timeout`, within a limit.
             let limit = if is_asked { plan.connect_timeout.min(CHECK_INTERVAL) } else { plan.connect_timeout };
             let deadline = Deadline::new(Instant::now(), limit).or_earlier(overall);
-            (turn, Rc::new(Prepared::load(plan, deadline, self.trace).await?), deadline)
+            let prepared = Rc::clone(&latest.borrow());
+            let prepared = Rc::new(prepared.load_again(plan, deadline, self.trace).await?);
+            latest.replace(Rc::clone(&prepared));
+            (turn, prepared, deadline)
         };
         let connector = prepared.connector(plan, self.target);
         let connection = connector.connect(deadline, self.trace).await?;
