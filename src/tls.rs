@@ -131,14 +131,12 @@ impl Client {
         );
         let (stream, first_bytes) = PeerSniffer::new(stream);
         let handshake = TlsConnector::from(Arc::new(config)).connect(self.server_name.clone(), stream);
-        match deadline.bound(handshake).await {
+        let ended: Result<(Stream, Handshake), Failure> = match deadline.bound(handshake).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) => {
+                Err(attempt.no_http2("the server answered no ALPN, so it does not say that it speaks HTTP/2"))
+            }
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
-                if connection.alpn_protocol() != Some(ALPN_HTTP2) {
-                    return Err(
-                        attempt.no_http2("the server answered no ALPN, so it does not say that it speaks HTTP/2")
-                    );
-                }
                 // In TLS 1.2 the server checks our certificate before it finishes the handshake.
                 let is_judged = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
                 let requested = observed.is_certificate_requested();
@@ -149,7 +147,29 @@ impl Client {
             }
             Ok(Err(error)) => Err(attempt.failure(&error, &first_bytes)),
             Err(_) => Err(attempt.timed_out(deadline, &first_bytes)),
+        };
+        if ended.is_err() {
+            self.record_identities(&observed, trace);
         }
+        ended
+    }
+
+    /// Records who we and the server are, where a policy verifies that, the server has presented its certificate, and the
+    /// handshake fails nevertheless.
+    fn record_identities(&self, observed: &Observed, trace: &Trace) {
+        if let (true, Some(certificate)) = (self.trusted.is_by_policy(), observed.end_entity()) {
+            trace.set_session(Session {
+                spiffe_id: self.trusted.identity_of(&certificate),
+                client_spiffe_id: self.identity(),
+                certificate: Some(certificate),
+                ..Session::default()
+            });
+        }
+    }
+
+    /// Our own identity, in the words of the policy.
+    fn identity(&self) -> Option<String> {
+        self.trusted.identity_of(self.identity.as_ref()?.cert.first()?)
     }
 
     /// The failure behind the end of a stream after the handshake: in TLS 1.3 the server rejects a client certificate, or its
@@ -184,20 +204,22 @@ impl Client {
     fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> Session {
         let connection = stream.get_ref().1;
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        let version = connection.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default();
-        let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+        let version = connection.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "TLSv1."));
+        let cipher = connection.negotiated_cipher_suite();
         Session {
-            version: version.replace("TLSv1_", "TLSv1."),
-            cipher: cipher.unwrap_or_default().replace("TLS13_", "TLS_"),
+            version,
+            cipher: cipher.map(|suite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")),
             server_name: Some(self.server_name.to_str().into_owned()).filter(|_| !self.trusted.is_by_policy()),
             spiffe_id: certificate.and_then(|certificate| self.trusted.identity_of(certificate)),
+            client_spiffe_id: self.identity(),
             certificate: certificate.map(|certificate| certificate.clone().into_owned()),
         }
     }
 }
 
 fn describe_session(session: &Session) -> String {
-    let mut text = format!("{} {}", session.version, session.cipher);
+    let Session { version, cipher, .. } = session;
+    let mut text = [version, cipher].map(|part| part.as_deref().unwrap_or_default()).join(" ");
     if let Some(certificate) = session.certificate.as_ref().and_then(describe) {
         let now = UnixTime::now();
         text += &format!(

@@ -51,6 +51,7 @@ impl Trace {
     pub(crate) fn branch(&self, address: &str) -> Self {
         let mut branch = Self::new(self.follower.clone());
         branch.address = Some(address.to_owned());
+        branch.record.borrow_mut().timings.spiffe = self.record.borrow().timings.spiffe;
         self.branches.borrow_mut().push(Rc::clone(&branch.record));
         branch
     }

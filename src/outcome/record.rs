@@ -24,17 +24,19 @@ impl Timings {
     }
 }
 
-/// What the TLS handshake agreed on.
+/// What the TLS handshake agreed on; of one that failed, who the two were.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Session {
-    /// The protocol version, such as `TLSv1.3`.
-    pub(crate) version: String,
-    /// The cipher suite by its name in the IANA registry.
-    pub(crate) cipher: String,
+    /// The protocol version, such as `TLSv1.3`; absent if the handshake failed.
+    pub(crate) version: Option<String>,
+    /// The cipher suite by its name in the IANA registry; absent if the handshake failed.
+    pub(crate) cipher: Option<String>,
     /// The name that was verified and sent; absent if the server is verified by its SPIFFE ID.
     pub(crate) server_name: Option<String>,
-    /// The server's SPIFFE ID, if it is verified by that.
+    /// The server's SPIFFE ID, if it is verified by that. A server that is rejected only claims to have it.
     pub(crate) spiffe_id: Option<String>,
+    /// Our own SPIFFE ID, if we have one.
+    pub(crate) client_spiffe_id: Option<String>,
     /// The server's own certificate.
     pub(crate) certificate: Option<CertificateDer<'static>>,
 }

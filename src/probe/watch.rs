@@ -20,7 +20,7 @@ use crate::{
     deadline::Deadline,
     join_all::join_all,
     net::Target,
-    outcome::{Failure, NonEmpty, ProbeResult},
+    outcome::{Failure, NonEmpty, ProbeResult, Record},
     report::reader_gone,
     trace::Trace,
 };
@@ -46,18 +46,19 @@ impl Watch<'_> {
         if self.has_answered() {
             return Err(OUTPUT_CLOSED.to_owned());
         }
-        let result = |address, failure| ProbeResult {
+        let result = |address, failure, session| ProbeResult {
             address,
             verdicts: Err(failure),
-            record: Some(self.trace.record()),
+            record: Some(Record { session, ..self.trace.record() }),
             took: start.elapsed(),
         };
         if let Err(failure) = ended {
-            return Ok(NonEmpty::one(result(None, failure)));
+            return Ok(NonEmpty::one(result(None, failure, None)));
         }
         let servers = self.servers.take().into_iter();
-        let failed = servers.filter_map(|server| Some((server.address, server.last?.failure()?.clone())));
-        let results = failed.map(|(address, failure)| result(address, failure)).collect();
+        let failed =
+            |Server { address, last, session, .. }: Server| Some(result(address, last?.failure()?.clone(), session));
+        let results = servers.filter_map(failed).collect();
         Ok(NonEmpty::new(results).expect("it ends by itself only when every server has failed"))
     }
 
@@ -99,6 +100,7 @@ impl Watch<'_> {
             address: branch.is_some().then(|| target.address.clone()),
             last: None,
             has_answered: false,
+            session: None,
         };
         self.servers.replace(targets.iter().map(server).collect());
         let turns = Semaphore::new(AT_ONCE);

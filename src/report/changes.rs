@@ -10,7 +10,7 @@ use super::{
     writer::{NotWritten, Stream, write_when_read},
 };
 use crate::{
-    outcome::Verdict,
+    outcome::{Session, Verdict},
     text::{MAX_MESSAGE, MAX_NOTE, printable},
     tls::date_time,
 };
@@ -24,7 +24,7 @@ pub struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Writes the verdict on the server: at this address, if several are watched, and with this `peer`, if known.
+    /// Writes the verdict on the server: at this address, if several are watched, and with this `peer` and `session`, if known.
     ///
     /// # Errors
     /// The output is closed.
@@ -32,16 +32,24 @@ impl Changes<'_> {
         &self,
         address: Option<&str>,
         peer: Option<&str>,
+        session: Option<&Session>,
         verdict: &Verdict,
     ) -> Result<(), NotWritten> {
-        let (stream, text) = self.text(&now(), address, peer, verdict);
+        let (stream, text) = self.text(&now(), address, peer, session, verdict);
         write_when_read(stream, &text).await
     }
 
     /// What to write of a verdict, and where.
-    fn text(&self, time: &str, address: Option<&str>, peer: Option<&str>, verdict: &Verdict) -> (Stream, String) {
+    fn text(
+        &self,
+        time: &str,
+        address: Option<&str>,
+        peer: Option<&str>,
+        session: Option<&Session>,
+        verdict: &Verdict,
+    ) -> (Stream, String) {
         if self.style.json {
-            let line = Line::of_verdict(Detail::All, Some(self.target), verdict).at(time, peer.or(address));
+            let line = Line::of_verdict(Detail::All, Some(self.target), verdict).at(time, peer.or(address), session);
             return (Stream::Out, format!("{line}\n"));
         }
         let start = start(time, address);
@@ -58,7 +66,7 @@ impl Changes<'_> {
     /// What is written to standard output of a verdict.
     #[cfg(test)]
     pub(crate) fn stdout(&self, address: Option<&str>, verdict: &Verdict) -> String {
-        let (stream, text) = self.text(&now(), address, None, verdict);
+        let (stream, text) = self.text(&now(), address, None, None, verdict);
         if stream == Stream::Out { text } else { String::new() }
     }
 

@@ -89,9 +89,10 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Adds when a watch saw it, and of which peer, if that is known.
-    pub(super) fn at(self, time: &'a str, peer: Option<&str>) -> Self {
-        Self { time: Some(time), peer: peer.map(|peer| printable(peer, MAX_NOTE)), ..self }
+    /// Adds when a watch saw it, and of which peer and over which session, if these are known.
+    pub(super) fn at(self, time: &'a str, peer: Option<&str>, session: Option<&'a Session>) -> Self {
+        let peer = peer.map(|peer| printable(peer, MAX_NOTE));
+        Self { time: Some(time), peer, tls: session.map(TlsLine::from), ..self }
     }
 }
 
@@ -141,12 +142,16 @@ impl From<Timings> for Milliseconds {
 
 #[derive(Serialize)]
 struct TlsLine<'a> {
-    version: &'a str,
-    cipher: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cipher: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spiffe_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_spiffe_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_after: Option<String>,
 }
@@ -154,10 +159,11 @@ struct TlsLine<'a> {
 impl<'a> From<&'a Session> for TlsLine<'a> {
     fn from(session: &'a Session) -> Self {
         Self {
-            version: &session.version,
-            cipher: &session.cipher,
+            version: session.version.as_deref(),
+            cipher: session.cipher.as_deref(),
             server_name: session.server_name.as_deref(),
             spiffe_id: session.spiffe_id.as_deref(),
+            client_spiffe_id: session.client_spiffe_id.as_deref(),
             not_after: session
                 .certificate
                 .as_ref()

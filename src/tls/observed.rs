@@ -31,6 +31,11 @@ impl Observed {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(describe).collect()
     }
 
+    /// The server's own certificate, if it presented one.
+    pub(super) fn end_entity(&self) -> Option<CertificateDer<'static>> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
     pub(super) fn note_certificate_request(&self) {
         self.certificate_requested.store(true, Ordering::Relaxed);
     }

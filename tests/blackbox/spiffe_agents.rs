@@ -319,6 +319,50 @@ fn the_endpoint_is_an_uri() {
     }
 }
 
+/// The IDs in a line of JSON: the server's, then ours.
+fn ids(line: &Value) -> (Option<&str>, Option<&str>) {
+    (line["tls"]["spiffe_id"].as_str(), line["tls"]["client_spiffe_id"].as_str())
+}
+
+#[test]
+fn json_has_both_ids_also_where_one_is_rejected() {
+    const BOTH: (Option<&str>, Option<&str>) = (Some("spiffe://example.org/api"), Some("spiffe://example.org/probe"));
+    let files = Files::new();
+    let (domain, foreign) = (TrustDomain::new("example.org"), TrustDomain::new("foreign.org"));
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let leaf = domain.svid("/api", |_| ());
+    let of_impostor = TrustDomain::new("example.org").svid("/api", |_| ());
+    let expired = domain.svid("/api", |params| params.not_after = date_time_ymd(2021, 2, 3));
+    for versions in [DEFAULT_VERSIONS, ONLY_TLS12] {
+        for (leaf, clients, flag, kind) in [
+            (&leaf, &domain, "-spiffe-id=example.org", None),
+            (&leaf, &domain, "-spiffe-id=example.org/cart", Some("tls-certificate-wrong-name")),
+            (&of_impostor, &domain, "-spiffe-id=example.org", Some("tls-certificate-unknown-issuer")),
+            (&expired, &domain, "-spiffe-id=example.org", Some("tls-certificate-expired")),
+            (&leaf, &foreign, "-spiffe-id=example.org", Some("tls-client-certificate-rejected")),
+        ] {
+            let recorder = serve_with(leaf, clients, versions);
+            for mode in ["-q=false", "-watch", "-all-addresses"] {
+                let flags = [flag, mode, "-timeout=2s", "-output=json"];
+                let mut running = with_agent(&agent.endpoint(), &recorder.server.addr(), &flags).start();
+                let line = running.follow_stdout().next();
+                let line: Value = serde_json::from_str(&line).expect("it is JSON");
+                assert_eq!(ids(&line), BOTH, "{mode} {line}");
+                assert_eq!(line["error"].get("kind").and_then(Value::as_str), kind, "{mode} {line}");
+                assert!(mode == "-watch" || line["timings_ms"]["spiffe"].is_number(), "{mode} {line}");
+                running.signal("-KILL");
+                running.finish();
+            }
+        }
+    }
+    // A certificate without a SPIFFE ID, and no certificate at all.
+    let named = domain.authority.server(&["127.0.0.1"]);
+    let ran = probe(&agent, &serve(&named, &domain).server.addr(), &["-output=json"]);
+    assert_eq!(ids(&ran.json()), (None, BOTH.1), "{ran}");
+    let ran = probe(&agent, &server::plaintext().addr(), &["-output=json"]);
+    assert_eq!(ran.json().get("tls"), None, "{ran}");
+}
+
 #[test]
 fn watch_uses_a_valid_svid_again_while_the_agent_is_away() {
     let files = Files::new();

@@ -15,7 +15,7 @@ use crate::{
     deadline::Deadline,
     http2::GoAway,
     net::Target,
-    outcome::{Failure, Phase},
+    outcome::{Failure, Phase, Record},
     probe::{
         each_address::untried,
         once::Prepared,
@@ -47,7 +47,7 @@ pub(super) struct Route<'a> {
 struct Session {
     prepared: Rc<Prepared>,
     connection: Connection,
-    peer: Option<String>,
+    record: Record,
     /// The status that the server answered with first.
     first: i32,
     updates: Updates,
@@ -103,7 +103,7 @@ impl Route<'_> {
                     let is_refused = !has_begun && failure.is_for_new_connection();
                     if !(is_refused && may_retry_at_once) {
                         (is_asked, leaving) = (false, None);
-                        self.watch.report_loss(self.index, failure).await;
+                        self.watch.report_loss(self.index, failure, self.trace.record()).await;
                     }
                     self.beside(&mut leaving, sleep(backoff.jittered_pause())).await;
                 }
@@ -130,6 +130,7 @@ impl Route<'_> {
             // Until it fails, the last status stands. For how long depends on `-connect-timeout`, within a limit.
             let limit = if is_asked { plan.connect_timeout.min(CHECK_INTERVAL) } else { plan.connect_timeout };
             let deadline = Deadline::new(Instant::now(), limit).or_earlier(overall);
+            self.trace.begin_attempt();
             let prepared = Rc::clone(&latest.borrow());
             let prepared = Rc::new(prepared.load_again(plan, deadline, self.trace).await?);
             latest.replace(Rc::clone(&prepared));
@@ -148,7 +149,7 @@ impl Route<'_> {
         }
         self.trace.end(Phase::Rpc, begun, || "watching".to_owned());
         drop(turn);
-        Ok(Session { prepared, connection, peer: self.trace.record().peer, first, updates })
+        Ok(Session { prepared, connection, record: self.trace.record(), first, updates })
     }
 
     fn caller<'a>(&'a self, prepared: &'a Prepared, connection: &'a Connection) -> Caller<'a> {
@@ -157,13 +158,13 @@ impl Route<'_> {
 
     /// Reports the statuses of a session until the connection is lost, or the server asks to leave.
     async fn stay(&self, mut session: Session) -> Ended {
-        self.watch.report_status(self.index, session.first, session.peer.as_deref()).await;
-        let Session { prepared, connection, peer, updates, .. } = &mut session;
+        self.watch.report_status(self.index, session.first, &session.record).await;
+        let Session { prepared, connection, record, updates, .. } = &mut session;
         let caller = self.caller(prepared, connection);
         let ended = tokio::select! {
             // What arrived before a GOAWAY comes first.
             biased;
-            failure = self.report_updates(caller, updates, peer.as_deref()) => Err(failure),
+            failure = self.report_updates(caller, updates, record) => Err(failure),
             goaway = connection.http2.goaway_arrives() => Ok(goaway),
             failure = self.check_regularly(caller) => Err(failure),
         };
@@ -191,12 +192,12 @@ impl Route<'_> {
     async fn beside<T>(&self, leaving: &mut Option<Leaving>, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if let Some(Leaving { session, until }) = leaving {
-            let Session { prepared, connection, peer, updates, .. } = &mut **session;
+            let Session { prepared, connection, record, updates, .. } = &mut **session;
             let caller = self.caller(prepared, connection);
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                _ = self.report_updates(caller, updates, peer.as_deref()) => {}
+                _ = self.report_updates(caller, updates, record) => {}
                 () = sleep_until(*until) => {}
             }
         }
@@ -205,10 +206,10 @@ impl Route<'_> {
     }
 
     /// Reports each further status, until there is none: why.
-    async fn report_updates(&self, caller: Caller<'_>, updates: &mut Updates, peer: Option<&str>) -> Failure {
+    async fn report_updates(&self, caller: Caller<'_>, updates: &mut Updates, record: &Record) -> Failure {
         loop {
             match caller.next(updates).await {
-                Ok(status) => self.watch.report_status(self.index, status, peer).await,
+                Ok(status) => self.watch.report_status(self.index, status, record).await,
                 Err(failure) => return failure,
             }
         }

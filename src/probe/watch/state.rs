@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::{
     deadline::Deadline,
-    outcome::{Failure, Health, Kind, Verdict},
+    outcome::{Failure, Health, Kind, Record, Session, Verdict},
     probe::plan::Plan,
     report::{Changes, NotWritten},
     trace::Trace,
@@ -33,6 +33,8 @@ pub(super) struct Server {
     /// The last verdict.
     pub(super) last: Option<Verdict>,
     pub(super) has_answered: bool,
+    /// The TLS session of the last attempt.
+    pub(super) session: Option<Session>,
 }
 
 /// There is nothing to watch, or nobody reads the output.
@@ -78,15 +80,15 @@ impl<'a> Watch<'a> {
     }
 
     /// Reports a status of this server. Where there is nothing to watch any more, it never returns.
-    pub(super) async fn report_status(&self, index: usize, status: i32, peer: Option<&str>) {
+    pub(super) async fn report_status(&self, index: usize, status: i32, record: &Record) {
         let verdict = Verdict::new(self.service.to_owned(), Ok(status));
-        let noted = self.note_answer(index, verdict, peer).await;
+        let noted = self.note_answer(index, verdict, record).await;
         self.go_on(noted).await;
     }
 
     /// Reports that a connection is lost, or could not be opened. Where there is nothing to watch any more, it never returns.
-    pub(super) async fn report_loss(&self, index: usize, failure: Failure) {
-        let noted = self.note_loss(index, failure).await;
+    pub(super) async fn report_loss(&self, index: usize, failure: Failure, record: Record) {
+        let noted = self.note_loss(index, failure, record.session).await;
         self.go_on(noted).await;
     }
 
@@ -98,7 +100,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Keeps a status, and reports it if it is news.
-    async fn note_answer(&self, index: usize, verdict: Verdict, peer: Option<&str>) -> Result<(), Over> {
+    async fn note_answer(&self, index: usize, verdict: Verdict, record: &Record) -> Result<(), Over> {
+        let (peer, session) = (record.peer.as_deref(), record.session.as_ref());
         let is_first = !self.has_answered();
         let (address, before, was_known) = {
             let server = &mut self.servers.borrow_mut()[index];
@@ -113,16 +116,17 @@ impl<'a> Watch<'a> {
             Some(None) if was_known => self.changes.connected_again(address.as_deref(), peer).await?,
             _ => {}
         }
-        Ok(self.changes.verdict(address.as_deref(), peer, &verdict).await?)
+        Ok(self.changes.verdict(address.as_deref(), peer, session, &verdict).await?)
     }
 
     /// Keeps that a connection is lost, or could not be opened, and reports it if it is news. Before any server has answered
     /// nothing is reported: if all fail, that is the result.
-    async fn note_loss(&self, index: usize, failure: Failure) -> Result<(), Over> {
+    async fn note_loss(&self, index: usize, failure: Failure, session: Option<Session>) -> Result<(), Over> {
         let kind = failure.kind;
         let verdict = Verdict::new(self.service.to_owned(), Err(failure));
         let (address, before) = {
             let server = &mut self.servers.borrow_mut()[index];
+            server.session.clone_from(&session);
             (server.address.clone(), server.last.replace(verdict.clone()))
         };
         if !self.has_answered() {
@@ -134,16 +138,16 @@ impl<'a> Watch<'a> {
         if is_known {
             return Ok(());
         }
-        Ok(self.changes.verdict(address.as_deref(), None, &verdict).await?)
+        Ok(self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict).await?)
     }
 
     /// Reports what failed before the first server answered.
     async fn report_failures(&self) -> Result<(), Over> {
-        let failed = |server: &Server| Some((server.address.clone(), server.last.clone()?));
+        let failed = |server: &Server| Some((server.address.clone(), server.session.clone(), server.last.clone()?));
         let verdicts: Vec<_> =
             self.servers.borrow().iter().filter(|server| !server.has_answered).filter_map(failed).collect();
-        for (address, verdict) in verdicts {
-            self.changes.verdict(address.as_deref(), None, &verdict).await?;
+        for (address, session, verdict) in verdicts {
+            self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict).await?;
         }
         Ok(())
     }
