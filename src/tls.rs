@@ -33,7 +33,13 @@ pub(crate) use self::{
     credentials::{Files, Trust},
     verifier::{NotAccepted, OurCertificate, PeerPolicy, Trusted},
 };
-use self::{client_certificate::ClientIdentity, failure::Attempt, observed::Observed, verifier::Verifier};
+use self::{
+    certificate::{Description, is_spiffe_id},
+    client_certificate::ClientIdentity,
+    failure::Attempt,
+    observed::Observed,
+    verifier::Verifier,
+};
 use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
@@ -42,7 +48,7 @@ use crate::{
     trace::Trace,
 };
 
-/// The trace marks certificates that expire in less than this many seconds (14 days).
+/// The trace marks certificates that expire in less than this many seconds (14 days), and less than a fifth of their lives.
 const EXPIRES_SOON: u64 = 14 * 24 * 60 * 60;
 /// HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
@@ -217,25 +223,41 @@ impl Client {
     }
 }
 
+/// Describes a session for `-v`. Long lines are cut, and certificates can have many long names: what matters most is first.
 fn describe_session(session: &Session) -> String {
-    let Session { version, cipher, .. } = session;
+    let Session { version, cipher, spiffe_id, certificate, .. } = session;
     let mut text = [version, cipher].map(|part| part.as_deref().unwrap_or_default()).join(" ");
-    if let Some(certificate) = session.certificate.as_ref().and_then(describe) {
+    if let Some(certificate) = certificate.as_ref().and_then(describe) {
+        let Description { subject, issuer, names, not_after, .. } = &certificate;
+        text += &format!(", certificate until {}", date_time(*not_after));
         let now = UnixTime::now();
-        text += &format!(
-            ", certificate of {} for {}, issued by {}, until {}",
-            certificate.subject,
-            certificate.names.join(", "),
-            certificate.issuer,
-            date_time(certificate.not_after)
-        );
-        if certificate.not_after < now {
-            text += &format!(": EXPIRED {} ago", span(certificate.not_after, now));
-        } else if certificate.not_after.as_secs() - now.as_secs() < EXPIRES_SOON {
-            text += &format!(": EXPIRES IN {}", span(now, certificate.not_after));
+        if *not_after < now {
+            text += &format!(" (EXPIRED {} ago)", span(*not_after, now));
+        } else if expires_soon(&certificate, now) {
+            text += &format!(" (EXPIRES IN {})", span(now, *not_after));
+        }
+        match spiffe_id {
+            Some(id) if subject.is_empty() => text += &format!(" of {id}"),
+            Some(id) => text += &format!(" of {id} ({subject})"),
+            None if subject.is_empty() => {}
+            None => text += &format!(" of {subject}"),
+        }
+        text += &format!(", issued by {issuer}");
+        let mut names: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| spiffe_id.as_deref() != Some(name)).collect();
+        names.sort_by_key(|name| !is_spiffe_id(name));
+        if !names.is_empty() {
+            text += &format!(", for {}", names.join(", "));
         }
     }
     text
+}
+
+/// Whether a certificate expires so soon that somebody should look after it. One that lives for an hour only, as an X.509-SVID
+/// does, is renewed in good time if a fifth of its life is left.
+fn expires_soon(certificate: &Description, now: UnixTime) -> bool {
+    let life = certificate.not_after.as_secs().saturating_sub(certificate.not_before.as_secs());
+    certificate.not_after.as_secs().saturating_sub(now.as_secs()) < EXPIRES_SOON.min(life / 5)
 }
 
 /// Whether the server answers TLS on `stream`, whether or not the handshake succeeds.

@@ -124,6 +124,11 @@ fn text_of(name: &GeneralName) -> Option<String> {
     }
 }
 
+/// Whether a name in a certificate is meant as a SPIFFE ID.
+pub(super) fn is_spiffe_id(name: &str) -> bool {
+    name.starts_with("spiffe://")
+}
+
 /// A moment in RFC 3339, UTC.
 pub(crate) fn date_time(time: UnixTime) -> String {
     // The calendar of certificates ends with the year 9999.

@@ -5,7 +5,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 
 use super::{
     anchors::FlawedIssuer,
-    certificate::{Description, date_time, span},
+    certificate::{Description, date_time, is_spiffe_id, span},
     failure::{Attempt, day},
     verifier::NotAccepted,
 };
@@ -13,6 +13,9 @@ use crate::{
     outcome::{Failure, Kind},
     text::snake_case,
 };
+
+/// What to do about a server that no host name can verify.
+const USE_SPIFFE: &str = "the server has a SPIFFE ID instead of a name: use -spiffe instead of -tls";
 
 impl Attempt<'_> {
     /// The failure of a certificate that is refused.
@@ -95,9 +98,10 @@ impl Attempt<'_> {
                 );
                 unknown(&cause, "give that certificate with -tls-ca-cert, if the server is to be trusted")
             }
-            Some(Description { issuer, .. }) => {
+            Some(presented @ Description { issuer, .. }) => {
                 let cause = format!("the certificate was issued by {issuer}, which is not a trusted CA {source}");
-                unknown(&cause, GIVE_ISSUER)
+                let hint = if has_only_spiffe_id(presented) { USE_SPIFFE } else { GIVE_ISSUER };
+                unknown(&cause, hint)
             }
             None => unknown("the certificate's issuer is unknown", GIVE_ISSUER),
         }
@@ -127,9 +131,7 @@ impl Attempt<'_> {
         match server_names.iter().find(|name| !name.contains('*') && !is_wanted(name)) {
             Some(name) => failure.hint(format!("use -tls-server-name={name}")),
             None if !server_names.is_empty() => failure.hint("use -tls-server-name with a name that it is valid for"),
-            None if names.iter().any(|name| name.starts_with("spiffe://")) => {
-                failure.hint("it is that of a SPIFFE workload; use -spiffe instead of -tls")
-            }
+            None if presented.is_some_and(has_only_spiffe_id) => failure.hint(USE_SPIFFE),
             None => failure.hint("issue it with a DNS name or an IP address; nothing else names a server"),
         }
     }
@@ -184,4 +186,9 @@ fn unacceptable(error: &CertificateError, webpki: Option<&webpki::Error>) -> Str
 fn in_words(variant: &str) -> String {
     let end = variant.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(variant.len());
     snake_case(&variant[..end]).replace('_', " ")
+}
+
+/// Whether the only name in a certificate is a SPIFFE ID.
+fn has_only_spiffe_id(Description { names, .. }: &Description) -> bool {
+    matches!(names.as_slice(), [name] if is_spiffe_id(name))
 }

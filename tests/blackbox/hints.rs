@@ -184,7 +184,7 @@ fn a_name_that_the_certificate_is_valid_for() {
         (
             vec![uri("spiffe://example.test/api")],
             "the certificate is valid for spiffe://example.test/api, not for 127.0.0.1",
-            "it is that of a SPIFFE workload; use -spiffe instead of -tls",
+            "the server has a SPIFFE ID instead of a name: use -spiffe instead of -tls",
         ),
     ] {
         let (server, _files, ca) = server_with_names(&[], more);

@@ -72,7 +72,7 @@ fn verbose_and_json_show_both_identities() {
     let ours = line("spiffe: we are spiffe://example.org/probe until ");
     assert!(ours.contains(", trust domains example.org, other.org ("), "{ran}");
     let theirs = line("tls: ");
-    assert!(theirs.contains(" for spiffe://example.org/shop/api, ") && theirs.contains("until 3000-01-02T"), "{ran}");
+    assert!(theirs.contains(" of spiffe://example.org/shop/api (") && theirs.contains("until 3000-01-02T"), "{ran}");
 
     let json = probe(&agent, &recorder.server.addr(), &["-output=json"]).json();
     assert_eq!(json["tls"]["spiffe_id"], "spiffe://example.org/shop/api");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use prost::Message;
-use rcgen::{CertificateParams, date_time_ymd};
+use rcgen::{CertificateParams, SanType, date_time_ymd};
 use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version::TLS12};
 use serde_json::Value;
 
@@ -418,4 +418,77 @@ fn watch_does_not_use_an_svid_that_expired_or_was_withdrawn() {
         running.signal("-KILL");
         running.finish();
     }
+}
+
+/// The line of `-v` about TLS.
+fn tls_line(ran: &RunResult) -> &str {
+    ran.stderr.lines().find(|line| line.starts_with("tls: ")).unwrap_or_default()
+}
+
+#[test]
+fn verbose_warns_when_a_fifth_of_a_certificates_life_is_left() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let day = 24 * HOUR;
+    for (ago, life, warning) in [
+        (Duration::ZERO, HOUR, None),
+        (HOUR / 2, HOUR, None),
+        (HOUR * 91 / 100, HOUR, Some(" (EXPIRES IN 5 minutes) of spiffe://example.org/api ")),
+        (88 * day + HOUR, 90 * day, Some(" (EXPIRES IN 1 day) of spiffe://example.org/api ")),
+        (60 * day, 90 * day, None),
+    ] {
+        let recorder = serve(&domain.svid("/api", |params| validity(params, ago, life)), &domain);
+        let ran = probe(&agent, &recorder.server.addr(), &["-v"]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        match warning {
+            Some(warning) => assert!(tls_line(&ran).contains(warning), "{ran}"),
+            None => assert!(!tls_line(&ran).contains("EXPIRES"), "{ran}"),
+        }
+    }
+}
+
+#[test]
+fn verbose_shows_the_expiry_and_the_spiffe_id_before_other_names() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    let leaf = domain.svid("/api", |params| {
+        let names = (0..12).map(|number| format!("a-rather-long-name-{number}.namespace.svc.cluster.local"));
+        let id = params.subject_alt_names.remove(0);
+        let names = names.map(|name| SanType::DnsName(name.as_str().try_into().expect("ASCII")));
+        params.subject_alt_names = names.chain([id]).collect();
+        params.not_after = date_time_ymd(3000, 1, 2);
+    });
+    let ran = probe(&agent, &serve(&leaf, &domain).server.addr(), &["-v"]);
+    let start = ", certificate until 3000-01-02T00:00:00Z of spiffe://example.org/api (CN=client), issued by CN=example.org, \
+                 for a-rather-long-name-0.namespace.svc.cluster.local, ";
+    assert!(tls_line(&ran).contains(start), "{ran}");
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &domain.authority.pem));
+    let flags = ["-tls", &ca, "-tls-server-name=a-rather-long-name-0.namespace.svc.cluster.local", "-v"];
+    let ran = Probe::new([&[server::tls(&leaf).addr().as_str()], &flags[..]].concat()).run();
+    let start = ", certificate until 3000-01-02T00:00:00Z of CN=client, issued by CN=example.org, for spiffe://example.org/api, \
+                 a-rather-long-name-0";
+    assert!(tls_line(&ran).contains(start), "{ran}");
+}
+
+#[test]
+fn a_server_that_has_only_a_spiffe_id_suggests_spiffe() {
+    let files = Files::new();
+    let domain = TrustDomain::new("example.org");
+    let server = server::tls(&domain.svid("/api", |_| ()));
+    let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &domain.authority.pem));
+    let foreign = TrustDomain::new("foreign.org");
+    let foreign = format!("-tls-ca-cert={}", files.write("foreign.pem", &foreign.authority.pem));
+    for (ca, cause) in [
+        (ca, "the certificate is valid for spiffe://example.org/api, not for 127.0.0.1"),
+        (foreign, "the certificate was issued by CN=example.org, which is not a trusted CA in -tls-ca-cert"),
+    ] {
+        let line = format!("error: TLS handshake with {} failed: {cause}", server.address);
+        let hint = "hint: the server has a SPIFFE ID instead of a name: use -spiffe instead of -tls";
+        Probe::new([&server.addr(), "-tls", &ca]).run().expect(1, "", &format!("{line}\n{hint}\n"));
+    }
+    // The hint leads on.
+    let agent = Agent::new(&files.path("agent.sock"), Reply::with(vec![domain.entry("/probe")]));
+    probe(&agent, &server.addr(), &[]).expect_healthy();
 }
