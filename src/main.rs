@@ -27,7 +27,7 @@ pub(crate) fn main() -> ExitCode {
     let start = Instant::now();
     let options = match cli::parse(env::args_os().skip(1)) {
         Ok(Request::Print(text)) => {
-            report::print(&text);
+            report::print(text);
             return ExitCode::SUCCESS;
         }
         Ok(Request::Probe(options)) => options,
@@ -53,7 +53,7 @@ pub(crate) fn main() -> ExitCode {
         runtime::Builder::new_current_thread().enable_io().enable_time().max_io_events_per_tick(EVENTS).build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(probe::run(&plan, start, style, signals, &trace, &progress));
+            let ended = runtime.block_on(probe::run(&plan, start, style, &signals, &trace, &progress));
             // The exit frees everything at once. Dropping the runtime would wait for a thread that reads a pipe.
             mem::forget(runtime);
             ended
@@ -63,7 +63,7 @@ pub(crate) fn main() -> ExitCode {
     let health = match ended {
         Ended::Results(results) => {
             let (address, question) = (Some(plan.address()), Some(plan.question()));
-            Report { address, question, results }.print(style, Some(&progress))
+            Report { address, question, results }.print(style, &progress, &|| probe::stopped(&plan, start, &signals))
         }
         Ended::Reported(health) => health,
     };
@@ -73,5 +73,6 @@ pub(crate) fn main() -> ExitCode {
 /// Reports why the probe could not begin.
 fn refuse(style: Style, address: Option<&str>, failure: Failure) -> ExitCode {
     let results = NonEmpty::one(ProbeResult::not_begun(cli::with_unknown_variables(failure)));
-    ExitCode::from(style.exit_code(Report { address, question: None, results }.print(style, None)))
+    let report = Report { address, question: None, results };
+    ExitCode::from(style.exit_code(report.print(style, &Progress::new(style, false), &|| None)))
 }

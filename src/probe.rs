@@ -12,7 +12,11 @@ use tokio::time::{Instant, sleep};
 
 pub use self::plan::Plan;
 pub(crate) use self::plan::{Credentials, Tls};
-use self::{each_address::probe_addresses, wait::probe_until_healthy, watch::Watch};
+use self::{
+    each_address::probe_addresses,
+    wait::probe_until_healthy,
+    watch::{Watch, stopped_after},
+};
 use crate::{
     deadline::Deadline,
     diagnosis,
@@ -40,14 +44,14 @@ pub async fn run(
     plan: &Plan,
     start: Instant,
     style: Style,
-    signals: Signals,
+    signals: &Signals,
     trace: &Trace,
     progress: &Progress,
 ) -> Ended {
     let overall = plan.timeout.map(|timeout| Deadline::new(start, timeout));
     let watch = match &plan.question {
         Question::Watch(service) => {
-            let changes = Changes { style, target: &plan.target.address };
+            let changes = Changes { style, target: &plan.target.address, progress };
             Some(Watch::new(plan, service, changes, trace, overall))
         }
         Question::Check(_) | Question::List => None,
@@ -72,7 +76,7 @@ pub async fn run(
         signal = signals.next() => {
             // The connection is dropped by now. hyper closes it cleanly.
             sleep(CLOSE_TIMEOUT).await;
-            format!("stopped by {signal}")
+            stopped_by(signal)
         }
     };
     match &watch {
@@ -87,4 +91,16 @@ pub async fn run(
             Ended::Results(NonEmpty::one(ProbeResult::failed(failure, Some(trace.record()), start.elapsed())))
         }
     }
+}
+
+/// Why a run that has its results should end, though not all of them are written: a signal has arrived, or `-timeout` is over.
+#[must_use]
+pub fn stopped(plan: &Plan, start: Instant, signals: &Signals) -> Option<String> {
+    let overall = plan.timeout.map(|timeout| Deadline::new(start, timeout));
+    let is_over = |overall: &Deadline| overall.remaining().is_zero();
+    signals.last().map(stopped_by).or_else(|| overall.filter(is_over).map(|overall| stopped_after(&overall)))
+}
+
+fn stopped_by(signal: &str) -> String {
+    format!("stopped by {signal}")
 }

@@ -3,16 +3,19 @@
 mod changes;
 mod json;
 mod progress;
+mod queue;
 mod reader;
+mod stream;
 mod style;
 mod writer;
 
+pub(crate) use self::reader::reader_gone;
 pub use self::{changes::Changes, progress::Progress, style::Style};
 use self::{
     json::{Detail, Line},
-    writer::{Lines, Stream},
+    stream::Stream,
+    writer::{Lines, Stop, Writer},
 };
-pub(crate) use self::{reader::reader_gone, writer::NotWritten};
 use crate::{
     duration::{format_duration, to_microseconds},
     outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, Verdict, health_of},
@@ -21,8 +24,8 @@ use crate::{
 };
 
 /// Writes text that the user asked for, such as the help.
-pub fn print(text: &str) {
-    writer::write_or_lose(Stream::Out, text);
+pub fn print(text: String) {
+    let _ = Writer::default().write_all([text].into_iter(), &|| None);
 }
 
 /// The result of a probe, with everything that the report needs.
@@ -37,15 +40,16 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Writes the report after the progress. Returns the health of all results, for the exit code.
-    pub fn print(&self, style: Style, progress: Option<&Progress>) -> Health {
-        let written = progress.map_or(0, Progress::finish);
+    /// Writes the report after the progress. Returns the health of all results, for the exit code. A list, which may take long
+    /// to read, ends early when `stop` says why.
+    pub fn print(&self, style: Style, progress: &Progress, stop: Stop<'_>) -> Health {
+        let (writer, written) = (&progress.writer, progress.finish());
         let lines = self.lines(style, written);
         // The user asked for all of a list. Where it is cut nevertheless, the worst came first.
         if self.is_list() {
-            lines.write_all(written);
+            lines.write_all(writer, written, stop);
         } else {
-            lines.write(written);
+            lines.write(writer, written);
         }
         health_of(&self.results)
     }

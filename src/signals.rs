@@ -48,17 +48,26 @@ impl Signals {
     }
 
     /// Waits for a signal and returns its name.
-    pub async fn next(self) -> &'static str {
+    pub async fn next(&self) -> &'static str {
         #[cfg(unix)]
-        if let Some(alarm) = self.alarm {
+        if let Some(alarm) = &self.alarm {
             alarm.rings().await;
         }
         loop {
-            match self.last.load(Ordering::Relaxed) {
-                0 => sleep(POLL_INTERVAL).await,
-                1 => return "SIGINT",
-                _ => return "SIGTERM",
+            match self.last() {
+                Some(signal) => return signal,
+                None => sleep(POLL_INTERVAL).await,
             }
+        }
+    }
+
+    /// The name of the last signal, if one has arrived.
+    #[must_use]
+    pub fn last(&self) -> Option<&'static str> {
+        match self.last.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some("SIGINT"),
+            _ => Some("SIGTERM"),
         }
     }
 }
@@ -86,8 +95,8 @@ mod alarm {
         }
 
         /// Waits for the first signal. Where the system cannot do that, it returns at once.
-        pub(super) async fn rings(self) {
-            if let Ok(reader) = tokio::net::UnixStream::from_std(self.0) {
+        pub(super) async fn rings(&self) {
+            if let Ok(reader) = self.0.try_clone().and_then(tokio::net::UnixStream::from_std) {
                 let _ = reader.readable().await;
             }
         }

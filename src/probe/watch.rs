@@ -40,6 +40,7 @@ impl Watch<'_> {
             // What the last moment brings is cut off, and means nothing.
             biased;
             stopped = self.time_is_over() => return Err(stopped),
+            () = self.changes.progress.keep_writing() => return Err(OUTPUT_CLOSED.to_owned()),
             ended = self.follow_all(start) => ended,
             () = self.reader_is_gone() => return Err(OUTPUT_CLOSED.to_owned()),
         };
@@ -70,7 +71,7 @@ impl Watch<'_> {
         if !self.has_answered() {
             return pending().await;
         }
-        format!("stopped after {}", overall.limit())
+        stopped_after(&overall)
     }
 
     /// Waits until nobody reads the output, and a server has answered. Where nothing changes, no write would show that.
@@ -115,4 +116,9 @@ impl Watch<'_> {
         }
         Ok(())
     }
+}
+
+/// Says that `-timeout` has ended the run.
+pub(super) fn stopped_after(overall: &Deadline) -> String {
+    format!("stopped after {}", overall.limit())
 }

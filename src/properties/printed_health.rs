@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::random_input::{check, up_to};
 use crate::{
     outcome::{ExitCodes, Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Record, Verdict, health_of},
-    report::{Changes, Report, Style},
+    report::{Changes, Progress, Report, Style},
     rpc::Question,
 };
 
@@ -178,7 +178,8 @@ fn a_watch_says_healthy_only_of_what_is() {
     check(generate, |(address, (service, answer), json)| {
         let style = Style { json: *json, ..Style::initial(*json) };
         let verdict = Verdict::new(service.clone(), answer.clone());
-        let changes = Changes { style, target: "127.0.0.1:1" };
+        let progress = Progress::new(style, true);
+        let changes = Changes { style, target: "127.0.0.1:1", progress: &progress };
         let stdout = changes.stdout(address.as_deref(), &verdict);
         let said = if *json {
             stdout.lines().any(json_says_healthy)

@@ -6,8 +6,9 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     json::{Detail, Line},
+    progress::Progress,
+    stream::Stream,
     style::Style,
-    writer::{NotWritten, Stream, write_when_read},
 };
 use crate::{
     outcome::{Session, Verdict},
@@ -21,22 +22,21 @@ pub struct Changes<'a> {
     pub(crate) style: Style,
     /// The address as the user gave it.
     pub(crate) target: &'a str,
+    /// What else is written meanwhile.
+    pub(crate) progress: &'a Progress,
 }
 
 impl Changes<'_> {
     /// Writes the verdict on the server: at this address, if several are watched, and with this `peer` and `session`, if known.
-    ///
-    /// # Errors
-    /// The output is closed.
-    pub(crate) async fn verdict(
+    pub(crate) fn verdict(
         &self,
         address: Option<&str>,
         peer: Option<&str>,
         session: Option<&Session>,
         verdict: &Verdict,
-    ) -> Result<(), NotWritten> {
+    ) {
         let (stream, text) = self.text(&now(), address, peer, session, verdict);
-        write_when_read(stream, &text).await
+        self.progress.writer.write(stream, text);
     }
 
     /// What to write of a verdict, and where.
@@ -71,17 +71,14 @@ impl Changes<'_> {
     }
 
     /// Writes that the connection is open again. In JSON, the next status shows that.
-    ///
-    /// # Errors
-    /// The output is closed.
-    pub(crate) async fn connected_again(&self, address: Option<&str>, peer: Option<&str>) -> Result<(), NotWritten> {
+    pub(crate) fn connected_again(&self, address: Option<&str>, peer: Option<&str>) {
         if self.style.json {
-            return Ok(());
+            return;
         }
         let start = start(&now(), address);
         let peer = peer.map_or_else(String::new, |peer| format!(" ({})", printable(peer, MAX_NOTE)));
         let target = printable(self.target, MAX_NOTE);
-        write_when_read(Stream::Err, &format!("{start}connected to {target} again{peer}\n")).await
+        self.progress.writer.write(Stream::Err, format!("{start}connected to {target} again{peer}\n"));
     }
 }
 

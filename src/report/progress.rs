@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    style::Style,
-    writer::{Stream, write_or_lose},
-};
+use super::{stream::Stream, style::Style, writer::Writer};
 use crate::{
     duration::{format_duration, to_microseconds},
     text::{MAX_NOTE, excerpt, printable},
@@ -24,6 +21,7 @@ const MAX_LIVE_CAUSE: usize = 50;
 /// Writes progress: brief in a log, complete at a terminal.
 #[derive(Debug)]
 pub struct Progress {
+    pub(super) writer: Writer,
     /// How many bytes were written.
     written: Cell<usize>,
     /// Whether the last line is one that the next line replaces.
@@ -40,6 +38,7 @@ impl Progress {
     #[must_use]
     pub fn new(style: Style, is_endless: bool) -> Self {
         Self {
+            writer: Writer::default(),
             written: Cell::new(0),
             has_live_line: Cell::new(false),
             cause: RefCell::default(),
@@ -86,12 +85,16 @@ impl Progress {
             return;
         }
         if Stream::Err.is_terminal() {
+            if self.writer.has_waiting(Stream::Err) {
+                // When the terminal shows it, it would be old.
+                return;
+            }
             self.end_live_line();
             self.has_live_line.set(true);
             let cause = printable(cause, MAX_LIVE_CAUSE);
             let tenths = elapsed.as_millis() / 100;
             let elapsed = format!("{}.{}s", tenths / 10, tenths % 10);
-            write_or_lose(Stream::Err, &format!("waiting {elapsed}, attempt {attempts}: {cause}"));
+            self.writer.write(Stream::Err, format!("waiting {elapsed}, attempt {attempts}: {cause}"));
         } else if *self.cause.borrow() != cause {
             self.line(&format!("waiting: {}", printable(cause, MAX_NOTE)));
             cause.clone_into(&mut self.cause.borrow_mut());
@@ -103,7 +106,7 @@ impl Progress {
         let written = self.written.get() + line.len() + 1;
         if written <= self.room || Stream::Err.is_terminal() {
             self.written.set(written);
-            write_or_lose(Stream::Err, &format!("{line}\n"));
+            self.writer.write(Stream::Err, format!("{line}\n"));
         }
     }
 
@@ -111,13 +114,24 @@ impl Progress {
     fn end_live_line(&self) {
         if self.has_live_line.replace(false) {
             // ECMA-48: carriage return, erase in line.
-            write_or_lose(Stream::Err, "\r\u{1b}[2K");
+            self.writer.write(Stream::Err, "\r\u{1b}[2K".to_owned());
         }
     }
 
-    /// Writes why a watch ends.
+    /// Writes why a watch ends, as its last line.
     pub(crate) fn stopped(&self, reason: &str) {
-        self.line(reason);
+        self.end_live_line();
+        self.writer.finish([(Stream::Err, format!("{reason}\n"))]);
+    }
+
+    /// Writes what the streams did not take at once, whenever they have room, until nobody reads standard output.
+    pub(crate) async fn keep_writing(&self) {
+        self.writer.keep_writing().await;
+    }
+
+    /// Waits for readers that are behind, if they are quick.
+    pub(crate) async fn readers_catch_up(&self) {
+        self.writer.readers_catch_up().await;
     }
 
     /// Ends the progress: how many bytes were written.

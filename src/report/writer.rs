@@ -1,100 +1,196 @@
-//! Standard output and standard error. This is the only file that writes to them, and [`write`] is the only function that does.
-//! A stream that is closed, full or stuck changes no exit code. All output together is no longer than what Docker keeps, except
-//! for lists and watches.
+//! Writes texts in order, and waits for readers only where nothing else has to be done. Exit codes are worth more than words: no
+//! output delays the probe, and at its end readers get a moment, no more. All output together is no longer than what Docker
+//! keeps, except for lists and watches.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    time::Duration,
+    cell::RefCell,
+    future::pending,
+    thread,
+    time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{
+    queue::Queues,
+    stream::{NotWritten, Output, Stream, wait_for_room},
+};
 
 /// The limit for the output of a probe, in bytes: Docker keeps this much of a health check's output.
 const MAX_OUTPUT: usize = 4096;
-/// How long to wait for a reader. One that reads at all is faster.
-const SHORT: Duration = Duration::from_millis(50);
-/// How long to wait for a person at a terminal, or for the reader of a long list.
-const LONG: Duration = Duration::from_secs(5);
-/// How often a watch checks whether its reader has caught up. There is no event for that on every kind of stream: epoll refuses
-/// files, and a pipe made non-blocking becomes so for every process that shares it.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long the end of a probe waits for readers: so long for earlier progress, and so long again for the result. One that reads
+/// at all is faster.
+const LAST_MOMENT: Duration = Duration::from_millis(25);
+/// How long a list waits for a reader who has stopped reading. A person may pause a terminal to read.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long a watch waits for a reader to catch up. A faster one gets every change, however many come at once.
+const CATCH_UP: Duration = Duration::from_millis(500);
+/// How often to look for a reason to end a list.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long to wait where a stream takes nothing, though the system says that it has room.
+const NO_ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where a line goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
-    /// Standard output: results.
-    Out,
-    /// Standard error: everything else.
-    Err,
+/// Why a list should not be written any further.
+pub type Stop<'a> = &'a dyn Fn() -> Option<String>;
+
+/// Writes to both streams. What they do not take at once waits.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    outputs: [Output; 2],
+    queues: RefCell<Queues>,
+    /// Notified when something begins to wait, or nobody reads standard output.
+    is_behind: Notify,
+    /// Notified when readers have read on.
+    is_read: Notify,
 }
 
-impl Stream {
-    /// Whether it is a terminal.
-    pub(super) fn is_terminal(self) -> bool {
-        match self {
-            Self::Out => io::stdout().is_terminal(),
-            Self::Err => io::stderr().is_terminal(),
+impl Default for Writer {
+    fn default() -> Self {
+        let outputs = Stream::ALL.map(Output::new);
+        Self { outputs, queues: RefCell::default(), is_behind: Notify::new(), is_read: Notify::new() }
+    }
+}
+
+impl Writer {
+    /// Writes a text, or lets it wait.
+    pub(super) fn write(&self, stream: Stream, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        let had_to_wait = self.has_waiting(stream);
+        self.queues.borrow_mut().write(&self.outputs, stream, text);
+        if had_to_wait != self.has_waiting(stream) || self.is_reader_gone() {
+            self.is_behind.notify_one();
         }
     }
 
-    /// How long a short text may wait for its reader. A person may pause a terminal's output to read.
-    fn patience(self) -> Duration {
-        if self.is_terminal() { LONG } else { SHORT }
+    /// Whether something waits for the stream.
+    pub(super) fn has_waiting(&self, stream: Stream) -> bool {
+        !self.queues.borrow_mut().of(stream).is_empty()
     }
-}
 
-/// Why a text was not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotWritten {
-    /// The stream took nothing within the time given.
-    Full,
-    /// The reader closed the stream.
-    ReaderGone,
-    /// Writing failed in another way.
-    Failed,
-}
+    /// Whether a write has shown that nobody reads standard output.
+    fn is_reader_gone(&self) -> bool {
+        self.queues.borrow_mut().of(Stream::Out).failure == Some(NotWritten::ReaderGone)
+    }
 
-/// Writes a text if the stream takes it within `patience`.
-///
-/// # Errors
-/// The text was not written, and is lost.
-pub(super) fn write(stream: Stream, text: &str, patience: Duration) -> Result<(), NotWritten> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    if !takes_more_within(stream, patience) {
-        return Err(NotWritten::Full);
-    }
-    let written = match stream {
-        Stream::Out => {
-            let mut stdout = io::stdout();
-            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    /// Writes what the streams take: whether they took anything.
+    fn flush(&self) -> bool {
+        let has_written = self.queues.borrow_mut().flush(&self.outputs);
+        if self.queues.borrow().is_empty() {
+            self.note_left_out();
         }
-        Stream::Err => io::stderr().write_all(text.as_bytes()),
-    };
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => NotWritten::ReaderGone,
-        _ => NotWritten::Failed,
-    })
-}
-
-/// Writes a short text. What cannot be written is lost: the exit code is the result.
-pub(super) fn write_or_lose(stream: Stream, text: &str) {
-    if !text.is_empty() {
-        let _ = write(stream, text, stream.patience());
+        if has_written {
+            self.is_read.notify_waiters();
+        }
+        has_written
     }
-}
 
-/// Writes a line as soon as its reader has read the lines before it, however long that takes.
-///
-/// # Errors
-/// Only [`NotWritten::ReaderGone`], of standard output. After another error the line is lost.
-pub(super) async fn write_when_read(stream: Stream, line: &str) -> Result<(), NotWritten> {
-    loop {
-        match write(stream, line, Duration::ZERO) {
-            Err(NotWritten::Full) => sleep(POLL_INTERVAL).await,
-            Err(NotWritten::ReaderGone) if stream == Stream::Out => return Err(NotWritten::ReaderGone),
-            Ok(()) | Err(_) => return Ok(()),
+    fn note_left_out(&self) {
+        let left_out = self.queues.borrow_mut().take_left_out();
+        if left_out > 0 {
+            let s = if left_out == 1 { "" } else { "s" };
+            self.write(Stream::Err, format!("({left_out} line{s} left out, as nobody read them)\n"));
+        }
+    }
+
+    /// Waits until there is room, for no longer than `patience`, and writes: whether anything was taken.
+    fn write_when_read(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        wait_for_room(Stream::ALL.into_iter().filter(|stream| self.has_waiting(*stream)), patience);
+        let has_written = self.flush();
+        if !has_written {
+            thread::sleep(NO_ROOM_INTERVAL.min(end.saturating_duration_since(Instant::now())));
+        }
+        has_written
+    }
+
+    /// Writes what waits, if readers read it within `patience`.
+    fn write_within(&self, patience: Duration) {
+        if self.queues.borrow().is_empty() {
+            return;
+        }
+        let end = Instant::now() + patience;
+        while !self.queues.borrow().is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.write_when_read(left);
+        }
+    }
+
+    /// Writes the last texts. What nobody has read until then gives way to them.
+    pub(super) fn finish(&self, texts: impl IntoIterator<Item = (Stream, String)>) {
+        self.write_within(LAST_MOMENT);
+        self.queues.borrow_mut().forget();
+        for (stream, text) in texts {
+            self.write(stream, text);
+        }
+        self.note_left_out();
+        self.write_within(LAST_MOMENT);
+    }
+
+    /// Writes texts to standard output as long as its reader reads, and nothing says to stop: how many, and why no more.
+    pub(super) fn write_all(&self, texts: impl Iterator<Item = String>, stop: Stop<'_>) -> (usize, Option<String>) {
+        let mut count = 0;
+        for text in texts {
+            self.write(Stream::Out, text);
+            let mut last_read = Instant::now();
+            while self.has_waiting(Stream::Out) {
+                let reason = stop();
+                if reason.is_some() || last_read.elapsed() > PAUSE {
+                    self.queues.borrow_mut().of(Stream::Out).shorten(0);
+                    return (count, reason);
+                }
+                if self.write_when_read(LOOK_INTERVAL) {
+                    last_read = Instant::now();
+                }
+            }
+            if self.queues.borrow_mut().of(Stream::Out).failure.is_some() {
+                break;
+            }
+            count += 1;
+        }
+        (count, None)
+    }
+
+    /// Writes what waits whenever its reader reads, until nobody reads standard output.
+    pub(crate) async fn keep_writing(&self) {
+        let has_room = async |stream| {
+            if self.has_waiting(stream) {
+                self.outputs[stream as usize].has_room().await;
+            } else {
+                pending::<()>().await;
+            }
+        };
+        while !self.is_reader_gone() {
+            tokio::select! {
+                () = self.is_behind.notified() => continue,
+                () = has_room(Stream::Out) => {}
+                () = has_room(Stream::Err) => {}
+            }
+            if !self.flush() {
+                sleep(NO_ROOM_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Waits for readers that are behind, if they are quick to read everything. For others, the oldest lines are left out.
+    pub(crate) async fn readers_catch_up(&self) {
+        if !self.queues.borrow().is_long() {
+            return;
+        }
+        let catch_up = async {
+            while self.queues.borrow().is_to_catch_up() {
+                self.is_read.notified().await;
+            }
+        };
+        if timeout(CATCH_UP, catch_up).await.is_err() {
+            self.queues.borrow_mut().set_slow();
         }
     }
 }
@@ -131,10 +227,8 @@ impl Lines {
     }
 
     /// Writes the lines in their order, as many as there is room for after the `written` bytes of progress.
-    pub(super) fn write(&self, written: usize) {
-        for (stream, text) in self.texts(written) {
-            write_or_lose(stream, &text);
-        }
+    pub(super) fn write(&self, writer: &Writer, written: usize) {
+        writer.finish(self.texts(written));
     }
 
     /// What goes to each stream.
@@ -168,16 +262,19 @@ impl Lines {
         [if is_list { results.map(|line| line.text.as_str()).collect() } else { out }, err]
     }
 
-    /// Writes all results, without a limit, as long as the reader reads.
-    pub(super) fn write_all(&self, written: usize) {
+    /// Writes all results, without a limit, as long as the reader reads and nothing says to stop.
+    pub(super) fn write_all(&self, writer: &Writer, written: usize, stop: Stop<'_>) {
         let (results, others) = self.lines.iter().cloned().partition::<Vec<_>, _>(|line| line.stream == Stream::Out);
         let mut others = Self { lines: others };
-        let is_read = |line: &Line| write(Stream::Out, &line.text, LONG).is_ok();
-        let left_out = results.len() - results.iter().take_while(|line| is_read(line)).count();
-        if left_out > 0 {
-            others.push(Stream::Err, true, format!("{left_out} more results, which nobody has read"));
+        let count = results.len();
+        let (read, reason) = writer.write_all(results.into_iter().map(|line| line.text), stop);
+        if let Some(reason) = reason {
+            others.push(Stream::Err, true, reason);
         }
-        others.write(written);
+        if read < count {
+            others.push(Stream::Err, true, format!("{} more results, which nobody has read", count - read));
+        }
+        others.write(writer, written);
     }
 }
 
@@ -185,25 +282,4 @@ impl Lines {
 fn room(written: usize) -> usize {
     const LAST_LINE: usize = "(18446744073709551615 more lines)\n".len();
     MAX_OUTPUT.saturating_sub(written + LAST_LINE)
-}
-
-/// Whether a write of a line blocks for no longer than this.
-#[cfg(unix)]
-fn takes_more_within(stream: Stream, patience: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
-    let takes_more = |stream: PollFd<'_>| {
-        // A signal ends the wait, too.
-        matches!(poll(&mut [stream], Some(&patience)), Ok(1..))
-    };
-    match stream {
-        Stream::Out => takes_more(PollFd::new(&io::stdout(), PollFlags::OUT)),
-        Stream::Err => takes_more(PollFd::new(&io::stderr(), PollFlags::OUT)),
-    }
-}
-
-#[cfg(not(unix))]
-fn takes_more_within(_: Stream, _: Duration) -> bool {
-    true
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod addresses;
 mod arguments;
+mod blocked_output;
 mod dialling;
 mod empty_values;
 mod environment;

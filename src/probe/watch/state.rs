@@ -8,7 +8,7 @@ use crate::{
     deadline::Deadline,
     outcome::{Failure, Health, Kind, Record, Session, Verdict},
     probe::plan::Plan,
-    report::{Changes, NotWritten},
+    report::Changes,
     trace::Trace,
 };
 
@@ -21,7 +21,7 @@ pub(in crate::probe) struct Watch<'a> {
     pub(super) trace: &'a Trace,
     pub(super) overall: Option<Deadline>,
     pub(super) servers: RefCell<Vec<Server>>,
-    /// Notified when there is nothing to watch, or nobody reads the output.
+    /// Notified when there is nothing to watch.
     pub(super) over: Notify,
 }
 
@@ -35,15 +35,6 @@ pub(super) struct Server {
     pub(super) has_answered: bool,
     /// The TLS session of the last attempt.
     pub(super) session: Option<Session>,
-}
-
-/// There is nothing to watch, or nobody reads the output.
-struct Over;
-
-impl From<NotWritten> for Over {
-    fn from(_: NotWritten) -> Self {
-        Self
-    }
 }
 
 impl<'a> Watch<'a> {
@@ -79,28 +70,24 @@ impl<'a> Watch<'a> {
         failure.is_some_and(|failure| failure.kind == Kind::RpcTimeout)
     }
 
-    /// Reports a status of this server. Where there is nothing to watch any more, it never returns.
+    /// Reports a status of this server.
     pub(super) async fn report_status(&self, index: usize, status: i32, record: &Record) {
-        let verdict = Verdict::new(self.service.to_owned(), Ok(status));
-        let noted = self.note_answer(index, verdict, record).await;
-        self.go_on(noted).await;
+        self.note_answer(index, &Verdict::new(self.service.to_owned(), Ok(status)), record);
+        self.changes.progress.readers_catch_up().await;
     }
 
     /// Reports that a connection is lost, or could not be opened. Where there is nothing to watch any more, it never returns.
     pub(super) async fn report_loss(&self, index: usize, failure: Failure, record: Record) {
-        let noted = self.note_loss(index, failure, record.session).await;
-        self.go_on(noted).await;
-    }
-
-    async fn go_on(&self, noted: Result<(), Over>) {
-        if noted.is_err() {
+        self.note_loss(index, failure, record.session);
+        if !self.has_answered() && self.servers.borrow().iter().all(|server| server.last.is_some()) {
             self.over.notify_one();
             pending::<()>().await;
         }
+        self.changes.progress.readers_catch_up().await;
     }
 
     /// Keeps a status, and reports it if it is news.
-    async fn note_answer(&self, index: usize, verdict: Verdict, record: &Record) -> Result<(), Over> {
+    fn note_answer(&self, index: usize, verdict: &Verdict, record: &Record) {
         let (peer, session) = (record.peer.as_deref(), record.session.as_ref());
         let is_first = !self.has_answered();
         let (address, before, was_known) = {
@@ -109,19 +96,19 @@ impl<'a> Watch<'a> {
             (server.address.clone(), before, mem::replace(&mut server.has_answered, true))
         };
         if is_first {
-            self.report_failures().await?;
+            self.report_failures();
         }
         match before.as_ref().map(Verdict::status) {
-            Some(Some(status)) if Some(status) == verdict.status() => return Ok(()),
-            Some(None) if was_known => self.changes.connected_again(address.as_deref(), peer).await?,
+            Some(Some(status)) if Some(status) == verdict.status() => return,
+            Some(None) if was_known => self.changes.connected_again(address.as_deref(), peer),
             _ => {}
         }
-        Ok(self.changes.verdict(address.as_deref(), peer, session, &verdict).await?)
+        self.changes.verdict(address.as_deref(), peer, session, verdict);
     }
 
     /// Keeps that a connection is lost, or could not be opened, and reports it if it is news. Before any server has answered
     /// nothing is reported: if all fail, that is the result.
-    async fn note_loss(&self, index: usize, failure: Failure, session: Option<Session>) -> Result<(), Over> {
+    fn note_loss(&self, index: usize, failure: Failure, session: Option<Session>) {
         let kind = failure.kind;
         let verdict = Verdict::new(self.service.to_owned(), Err(failure));
         let (address, before) = {
@@ -129,26 +116,21 @@ impl<'a> Watch<'a> {
             server.session.clone_from(&session);
             (server.address.clone(), server.last.replace(verdict.clone()))
         };
-        if !self.has_answered() {
-            return if self.servers.borrow().iter().all(|server| server.last.is_some()) { Err(Over) } else { Ok(()) };
-        }
         let is_known = before.is_some_and(|before| {
             before.status().is_none() && before.failure().is_some_and(|before| before.kind == kind)
         });
-        if is_known {
-            return Ok(());
+        if self.has_answered() && !is_known {
+            self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict);
         }
-        Ok(self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict).await?)
     }
 
     /// Reports what failed before the first server answered.
-    async fn report_failures(&self) -> Result<(), Over> {
+    fn report_failures(&self) {
         let failed = |server: &Server| Some((server.address.clone(), server.session.clone(), server.last.clone()?));
         let verdicts: Vec<_> =
             self.servers.borrow().iter().filter(|server| !server.has_answered).filter_map(failed).collect();
         for (address, session, verdict) in verdicts {
-            self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict).await?;
+            self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict);
         }
-        Ok(())
     }
 }

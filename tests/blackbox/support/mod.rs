@@ -10,6 +10,7 @@ pub mod peer;
 pub mod pki;
 pub mod privileges;
 pub mod probe;
+pub mod pty;
 pub mod server;
 pub mod unused_port;
 pub mod workload;

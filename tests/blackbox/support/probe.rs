@@ -137,6 +137,11 @@ impl Running {
         Lines::of(self.child.stdout.take().expect("the output is followed once"))
     }
 
+    /// The lines of standard error as they arrive. `finish` then returns none of them.
+    pub fn follow_stderr(&mut self) -> Lines {
+        Lines::of(self.child.stderr.take().expect("the output is followed once"))
+    }
+
     /// Closes the reading end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
