@@ -27,7 +27,7 @@ use crate::{
     trace::Trace,
 };
 
-/// How long to wait after a signal for GOAWAY and TLS's `close_notify` to be sent.
+/// How long to wait for GOAWAY and TLS's `close_notify` to be sent where a signal, `-timeout` or a closed output ends the run.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// How a run ended.
@@ -73,12 +73,10 @@ pub async fn run(
             Ok(results) => return Ended::Results(results),
             Err(reason) => reason,
         },
-        signal = signals.next() => {
-            // The connection is dropped by now. hyper closes it cleanly.
-            sleep(CLOSE_TIMEOUT).await;
-            stopped_by(signal)
-        }
+        signal = signals.next() => stopped_by(signal),
     };
+    // The connections are dropped by now. hyper closes them cleanly.
+    sleep(CLOSE_TIMEOUT).await;
     match &watch {
         Some(watch) if watch.has_answered() => {
             progress.stopped(&reason);

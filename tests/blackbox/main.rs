@@ -11,6 +11,7 @@ mod empty_values;
 mod environment;
 mod every_address;
 mod examples;
+mod farewell;
 mod files;
 mod headers;
 mod health;
