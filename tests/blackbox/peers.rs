@@ -219,13 +219,10 @@ peers! {
         peer.send(serving());
         peer.drain();
     };
-    never_reads [], fails("http2", "server-silent"), |peer, _| {
-        // Polls slowly for the end. It sends no SETTINGS.
-        let mut one = [0];
-        while matches!(peer.stream().peek(&mut one), Ok(1..)) && peer.send([]) {
-            std::thread::yield_now();
-            if std::io::Read::read(&mut peer.stream(), &mut [0; 64]).is_err() { break }
-        }
+    never_reads [], fails("http2", "server-silent"), |peer, _| peer.await_close();
+    sends_settings_and_never_reads ["-rpc-timeout=300ms"], fails("rpc", "rpc-timeout"), |peer, _| {
+        peer.send(settings(&[]));
+        peer.await_close();
     };
 }
 

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::frames::{self, PREFACE};
 
 /// Longer than any deadline in the tests. A script that waits longer has no probe any more.
@@ -148,6 +150,12 @@ impl Connection {
     pub fn drain(&mut self) {
         let mut bytes = [0; 4096];
         while matches!(self.read(&mut bytes), Ok(1..)) {}
+    }
+
+    /// Waits until the probe closes, and reads nothing: what it sends stays in the socket.
+    pub fn await_close(&mut self) {
+        let limit = Timespec { tv_sec: MAX_WAIT.as_secs().cast_signed(), tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&self.stream, PollFlags::RDHUP)], Some(&limit));
     }
 
     /// Everything that the probe sends until it closes.
