@@ -1,9 +1,9 @@
 //! Deadlines: the moments by which each step must end.
 
-use std::{future::Future, thread, time::Duration};
+use std::{future::Future, io, thread, time::Duration};
 
 use tokio::{
-    sync::oneshot,
+    sync::oneshot::{self, Receiver},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Deadline {
 pub(crate) struct Elapsed;
 
 /// Why work on a thread gave no result.
+#[cfg(not(unix))]
 #[derive(Debug)]
 pub(crate) enum Unfinished {
     /// The deadline expired. The thread keeps running.
@@ -84,19 +85,29 @@ impl Deadline {
     }
 
     /// Runs blocking `work` on its own thread until the deadline. After that, it does not wait for the thread.
+    #[cfg(not(unix))]
     pub(crate) async fn bound_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unfinished> {
-        let (sender, receiver) = oneshot::channel();
-        let run = move || {
-            // After the deadline nobody receives the result.
-            let _ = sender.send(work());
-        };
-        thread::Builder::new().stack_size(THREAD_STACK).spawn(run).map_err(|_| Unfinished::NoThread)?;
+        let receiver = blocking(work).map_err(|_| Unfinished::NoThread)?;
         match self.bound(receiver).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) | Err(Elapsed) => Err(Unfinished::Elapsed),
         }
     }
+}
+
+/// Begins blocking `work` on its own thread, which sends the result.
+///
+/// # Errors
+/// The system could not start a thread.
+pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Receiver<T>> {
+    let (sender, receiver) = oneshot::channel();
+    let run = move || {
+        // The receiver may have given up.
+        let _ = sender.send(work());
+    };
+    thread::Builder::new().stack_size(THREAD_STACK).spawn(run)?;
+    Ok(receiver)
 }

@@ -1,20 +1,29 @@
 //! Reads the user's files within a deadline: a file may be a pipe, or on a network file system that does not answer.
 
 use std::{
+    any::Any,
     fs,
     io::{self, Read},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
+use tokio::sync::{self, oneshot::Receiver};
+
 use crate::{
-    deadline::{Deadline, Unfinished},
+    deadline::{Deadline, blocking},
     outcome::{Failure, Kind},
     text::{excerpt, io_cause, leftover},
 };
 
 /// The largest file that is read, in bytes. Bundles of certificates are much smaller; `/dev/zero` is endless.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// The thread that reads files, if there is one. A file may block it for ever, and then there must not be more and more of them.
+/// Its result is of the type of its `work`.
+static THREAD: sync::Mutex<Option<Receiver<Box<dyn Any + Send>>>> = sync::Mutex::const_new(None);
+/// The file that it reads, for a message about the deadline.
+static CURRENT: Mutex<String> = Mutex::new(String::new());
 
 /// Names a flag and its file, for messages.
 pub(crate) fn name(flag: &str, path: &Path) -> String {
@@ -24,12 +33,12 @@ pub(crate) fn name(flag: &str, path: &Path) -> String {
 /// Reads files, and keeps the name of the current one for a message about the deadline.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    current: Arc<Mutex<String>>,
     /// Whether the reader has its own thread and so may wait for pipes and devices.
     may_block: bool,
 }
 
-/// Runs `work` with a reader on a thread. It does not wait for the thread after the deadline.
+/// Runs `work` with a reader on a thread. It does not wait for the thread after the deadline. The next call then waits for that
+/// thread, and takes its result if that is of the same type.
 ///
 /// # Errors
 /// Those of `work`, and `file-unreadable` for the file that took too long.
@@ -37,27 +46,39 @@ pub(crate) async fn read_by<T: Send + 'static>(
     deadline: Deadline,
     work: impl Fn(&Reader) -> Result<T, Failure> + Clone + Send + 'static,
 ) -> Result<T, Failure> {
-    let current = Arc::new(Mutex::new(String::new()));
-    let on_thread = {
-        let (work, reader) = (work.clone(), Reader { current: Arc::clone(&current), may_block: true });
-        move || work(&reader)
-    };
-    match deadline.bound_blocking(on_thread).await {
-        Ok(done) => done,
-        // A system without a free thread can still read regular files.
-        Err(Unfinished::NoThread) => work(&Reader { current, may_block: false }),
-        Err(Unfinished::Elapsed) => {
-            let current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            let message = format!("cannot read {current}: it did not end within {}", deadline.limit());
-            Err(Failure::new(Kind::FileUnreadable, message).hint("is it a pipe that nobody writes to?"))
+    let reading = async {
+        let mut thread = THREAD.lock().await;
+        loop {
+            if let Some(result) = thread.as_mut() {
+                let result = result.await;
+                *thread = None;
+                if let Ok(result) = result
+                    && let Ok(done) = result.downcast::<Result<T, Failure>>()
+                {
+                    return *done;
+                }
+            }
+            let on_thread = work.clone();
+            match blocking(move || -> Box<dyn Any + Send> { Box::new(on_thread(&Reader { may_block: true })) }) {
+                Ok(result) => *thread = Some(result),
+                // A system without a free thread can still read regular files.
+                Err(_) => return work(&Reader { may_block: false }),
+            }
         }
+    };
+    if let Ok(done) = deadline.bound(reading).await {
+        return done;
     }
+    let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let message = format!("cannot read {current}: it did not end within {}", deadline.limit());
+    Err(Failure::new(Kind::FileUnreadable, message).hint("is it a pipe that nobody writes to?"))
 }
 
 impl Reader {
     /// Sets the name of the next file, if `work` reads it without this reader.
+    #[expect(clippy::unused_self, reason = "only who reads sets it")]
     pub(crate) fn set_current(&self, what: String) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
     /// Reads the file that `flag` names.
@@ -76,22 +97,17 @@ impl Reader {
         self.set_current(name.to_owned());
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
         let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
-        let mut content = Vec::new();
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
-            // One byte more than the file, so that reading to its end does not grow the buffer.
-            Ok(metadata) if metadata.is_file() => {
-                content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default() + 1);
-            }
-            Ok(metadata) if !metadata.is_dir() && !self.may_block => {
+        let metadata = fs::metadata(path).ok();
+        match &metadata {
+            Some(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
+            Some(metadata) if !metadata.is_file() && !metadata.is_dir() && !self.may_block => {
                 return Err(unreadable("it is a pipe or a device, and there is no thread to wait for it"));
             }
             _ => {}
         }
-        let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content));
-        match read {
-            Ok(_) if content.len() as u64 > MAX_FILE => Err(too_large()),
-            Ok(_) => Ok(content),
+        match content(path, metadata.as_ref()) {
+            Ok(content) if content.len() as u64 > MAX_FILE => Err(too_large()),
+            Ok(content) => Ok(content),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure { hint: path.to_str().and_then(leftover), ..unreadable(&io_cause(&error)) })
@@ -99,4 +115,15 @@ impl Reader {
             Err(error) => Err(unreadable(&io_cause(&error))),
         }
     }
+}
+
+/// The content of a file, at most one byte more than the largest file has.
+fn content(path: &Path, metadata: Option<&fs::Metadata>) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    if let Some(metadata) = metadata.filter(|metadata| metadata.is_file()) {
+        // One byte more than the file, so that reading to its end does not grow the buffer.
+        content.reserve_exact(usize::try_from(metadata.len().min(MAX_FILE)).unwrap_or_default() + 1);
+    }
+    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    Ok(content)
 }

@@ -25,6 +25,7 @@ const EVENTS: usize = 16;
 /// Parses the arguments, probes, reports, and returns the exit code.
 pub(crate) fn main() -> ExitCode {
     let start = Instant::now();
+    report::end_by_exit_code();
     let options = match cli::parse(env::args_os().skip(1)) {
         Ok(Request::Print(text)) => {
             report::print(text);
@@ -41,7 +42,6 @@ pub(crate) fn main() -> ExitCode {
         Ok(plan) => plan,
         Err(failure) => return refuse(style, options.address(), failure),
     };
-
     let progress = Rc::new(Progress::new(style, plan.question().is_endless()));
     progress.ignored(options.ignored());
     if style.is_verbose() {

@@ -10,6 +10,8 @@ mod style;
 mod writer;
 
 pub(crate) use self::reader::reader_gone;
+use std::{panic, process};
+
 pub use self::{changes::Changes, progress::Progress, style::Style};
 use self::{
     json::{Detail, Line},
@@ -20,12 +22,30 @@ use crate::{
     duration::{format_duration, to_microseconds},
     outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, Verdict, health_of},
     rpc::Question,
+    signals::survive_file_size_limit,
     text::{MAX_MESSAGE, MAX_NOTE, printable, service_name},
 };
 
 /// Writes text that the user asked for, such as the help.
 pub fn print(text: String) {
     let _ = Writer::default().write_all([text].into_iter(), &|| None);
+}
+
+/// Lets neither a limit on the size of files nor a panic end the probe by a signal, which says nothing. A panic, which is a bug
+/// here, is reported in one line without paths of the build, with the exit code of a probe that could not begin.
+pub fn end_by_exit_code() {
+    survive_file_size_limit();
+    panic::set_hook(Box::new(|panic| {
+        Writer::default().finish([(Stream::Err, panic_text(panic.payload_as_str(), panic.location()))]);
+        process::exit(1);
+    }));
+}
+
+fn panic_text(message: Option<&str>, location: Option<&panic::Location<'_>>) -> String {
+    let message = printable(message.unwrap_or("no message"), MAX_NOTE);
+    let place = location.and_then(|place| Some((place.file().rsplit(['/', '\\']).next()?, place.line())));
+    let place = place.map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
+    format!("error: grpc_health_probe has a bug: {message}{place}\n")
 }
 
 /// The result of a probe, with everything that the report needs.
@@ -245,5 +265,20 @@ fn push_error(lines: &mut Lines, Frame { before, after }: &Frame, failure: &Fail
 fn push_hint(lines: &mut Lines, failure: &Failure) {
     if let Some(hint) = &failure.hint {
         lines.push_once(Stream::Err, true, format!("hint: {}", printable(hint, MAX_NOTE)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::panic_text;
+
+    #[test]
+    fn panic_text_has_no_directory() {
+        let text = panic_text(Some("a\u{1b}b"), Some(Location::caller()));
+        let expected = "error: grpc_health_probe has a bug: a\\u{1b}b (report.rs:";
+        assert!(text.starts_with(expected) && text.ends_with(")\n"), "{text}");
+        assert_eq!(panic_text(None, None), "error: grpc_health_probe has a bug: no message\n");
     }
 }

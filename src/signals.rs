@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT end the probe cleanly. As process 1 of a container, it would ignore them without a handler.
+//! SIGTERM and SIGINT end the probe cleanly. As process 1 of a container, it would ignore them without a handler. A limit on the
+//! size of files must not end it at all.
 
 use std::{
     sync::{
@@ -19,6 +20,16 @@ const SIGNALS: [(i32, usize); 2] = [(SIGINT, 1), (SIGTERM, 2)];
 /// How often to look for a signal. A socket would wake us at once, but it costs a probe three descriptors, and signals are
 /// rare.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Lets a write fail where it would exceed the limit on the size of files (`RLIMIT_FSIZE`). Without a handler, SIGXFSZ would end
+/// the probe. A limit is rare, and to look for one costs less than a handler.
+pub(crate) fn survive_file_size_limit() {
+    #[cfg(unix)]
+    if rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some() {
+        // The number is never read. A handler that cannot be set leaves the signal's default effect.
+        let _ = register_usize(signal_hook::consts::SIGXFSZ, Arc::default(), 0);
+    }
+}
 
 /// The signals that arrived since [`Signals::catch`].
 #[derive(Debug)]

@@ -4,6 +4,7 @@ mod anchors;
 mod certificate;
 mod certificate_failure;
 mod client_certificate;
+mod clock;
 mod credentials;
 mod danger;
 mod failure;
@@ -30,12 +31,14 @@ pub(crate) use self::{
     anchors::{Purpose, Refused, verify_chain},
     certificate::{date_time, describe, span},
     client_certificate::{KeyProblem, certified_key},
+    clock::{now, unix_time},
     credentials::{Files, Trust},
     verifier::{NotAccepted, OurCertificate, PeerPolicy, Trusted},
 };
 use self::{
     certificate::{Description, is_spiffe_id},
     client_certificate::ClientIdentity,
+    clock::Clock,
     failure::Attempt,
     observed::Observed,
     verifier::Verifier,
@@ -230,7 +233,7 @@ fn describe_session(session: &Session) -> String {
     if let Some(certificate) = certificate.as_ref().and_then(describe) {
         let Description { subject, issuer, names, not_after, .. } = &certificate;
         text += &format!(", certificate until {}", date_time(*not_after));
-        let now = UnixTime::now();
+        let now = now();
         if *not_after < now {
             text += &format!(" (EXPIRED {} ago)", span(*not_after, now));
         } else if expires_soon(&certificate, now) {
@@ -279,7 +282,7 @@ fn provider() -> CryptoProvider {
 }
 
 fn client_config(provider: &Arc<CryptoProvider>, verifier: Verifier, identity: ClientIdentity) -> ClientConfig {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+    let mut config = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::UnixTime;
 use tokio::time::{Instant, sleep};
 
 use super::plan::{Credentials, Plan, Tls};
@@ -73,7 +72,7 @@ impl Prepared {
         else {
             return Self::load(plan, deadline, trace).await;
         };
-        let Some(until) = last.identity_expires().filter(|until| *until > UnixTime::now()) else {
+        let Some(until) = last.identity_expires().filter(|until| *until > tls::now()) else {
             return Self::load(plan, deadline, trace).await;
         };
         let limit = RENEWAL_TIMEOUT.min(plan.connect_timeout / 2);

@@ -1,8 +1,6 @@
 //! Reports the changes during a watch when they happen: one line per change, with its time.
 
-use std::time::SystemTime;
-
-use rustls_pki_types::UnixTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     json::{Detail, Line},
@@ -13,8 +11,11 @@ use super::{
 use crate::{
     outcome::{Session, Verdict},
     text::{MAX_MESSAGE, MAX_NOTE, printable},
-    tls::date_time,
+    tls::{date_time, unix_time},
 };
+
+/// The last second of the year 9999, since the beginning of 1970.
+const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
 
 /// Writes the changes of one target.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +89,32 @@ fn start(time: &str, address: Option<&str>) -> String {
 
 /// The current time in RFC 3339, UTC, with milliseconds.
 fn now() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let second = date_time(UnixTime::since_unix_epoch(since));
-    format!("{}.{:03}Z", second.trim_end_matches('Z'), since.subsec_millis())
+    time_stamp(SystemTime::now())
+}
+
+/// A moment in RFC 3339, UTC, with milliseconds. That ends with the year 9999.
+fn time_stamp(moment: SystemTime) -> String {
+    let time = unix_time(moment.min(SystemTime::UNIX_EPOCH + END_OF_9999));
+    let milliseconds = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_millis();
+    format!("{}.{milliseconds:03}Z", date_time(time).trim_end_matches('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{END_OF_9999, time_stamp};
+
+    #[test]
+    fn time_stamps_are_in_rfc_3339_whatever_the_clock_says() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (moment, expected) in [
+            (epoch - Duration::from_secs(1), "1970-01-01T00:00:00.000Z"),
+            (epoch + Duration::from_millis(1_001), "1970-01-01T00:00:01.001Z"),
+            (epoch + END_OF_9999, "9999-12-31T23:59:59.000Z"),
+            (epoch + END_OF_9999 + Duration::from_millis(1_002), "9999-12-31T23:59:59.002Z"),
+        ] {
+            assert_eq!(time_stamp(moment), expected);
+        }
+    }
 }

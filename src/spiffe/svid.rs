@@ -13,7 +13,7 @@ use x509_cert::{
 use super::id::{SpiffeId, TrustDomain};
 use crate::{
     outcome::Kind,
-    tls::{NotAccepted, OurCertificate, PeerPolicy, Purpose, Refused, date_time, describe, span, verify_chain},
+    tls::{self, NotAccepted, OurCertificate, PeerPolicy, Purpose, Refused, date_time, describe, span, verify_chain},
 };
 
 /// Trusts servers by their SPIFFE IDs: the bundles of trust domains, and the ID that is expected.
@@ -62,7 +62,7 @@ impl PeerPolicy for Bundles {
 
     fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurCertificate {
         let name = id_of(certificate).map_or_else(|_| "our SVID".to_owned(), |id| format!("our SVID {id}"));
-        let now = UnixTime::now();
+        let now = tls::now();
         let expired = describe(certificate).map(|certificate| certificate.not_after).filter(|expired| *expired < now);
         let hint = match expired {
             Some(expired) => {

@@ -1,11 +1,12 @@
 //! Explains why a server's certificate is refused, with its names, its issuer and its dates.
 
 use rustls::{CertificateError, OtherError};
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 
 use super::{
     anchors::FlawedIssuer,
     certificate::{Description, date_time, is_spiffe_id, span},
+    clock,
     failure::{Attempt, day},
     verifier::NotAccepted,
 };
@@ -34,7 +35,7 @@ impl Attempt<'_> {
         }
         let chain = self.observed.presented();
         let presented = chain.first();
-        let now = UnixTime::now();
+        let now = clock::now();
         let webpki = match error {
             CertificateError::Other(OtherError(error)) => error.downcast_ref(),
             _ => None,

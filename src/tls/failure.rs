@@ -7,6 +7,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 
 use super::{
     certificate::{date_time, describe},
+    clock,
     observed::Observed,
     verifier::{OurCertificate, Trusted},
 };
@@ -198,7 +199,7 @@ impl Attempt<'_> {
     /// When our certificate expired, if it has.
     fn expired_identity(&self) -> Option<String> {
         let certificate = self.identity.and_then(|key| describe(key.cert.first()?))?;
-        (certificate.not_after < UnixTime::now()).then(|| day(certificate.not_after))
+        (certificate.not_after < clock::now()).then(|| day(certificate.not_after))
     }
 }
 

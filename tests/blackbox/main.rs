@@ -19,6 +19,7 @@ mod hints;
 mod list;
 mod manual;
 mod network;
+mod odd_process;
 mod output;
 mod peers;
 mod process;
