@@ -16,8 +16,10 @@ use crate::{
     text::{excerpt, io_cause, leftover},
 };
 
-/// The largest file that is read, in bytes. Bundles of certificates are much smaller; `/dev/zero` is endless.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// The largest file that is read, in bytes. A system's bundle of certificates has a quarter of it; `/dev/zero` is endless.
+pub(crate) const MAX_FILE: u64 = 1024 * 1024;
+/// The same, for messages.
+pub(crate) const TOO_LARGE: &str = "it is larger than 1 MiB";
 
 /// The thread that reads files, if there is one. A file may block it for ever, and then there must not be more and more of them.
 /// Its result is of the type of its `work`.
@@ -96,7 +98,7 @@ impl Reader {
     pub(crate) fn read_as(&self, name: &str, path: &Path) -> Result<Vec<u8>, Failure> {
         self.set_current(name.to_owned());
         let unreadable = |cause: &str| Failure::new(Kind::FileUnreadable, format!("cannot read {name}: {cause}"));
-        let too_large = || unreadable("it is larger than 16 MiB").hint("is it the right file?");
+        let too_large = || unreadable(TOO_LARGE).hint("is it the right file?");
         let metadata = fs::metadata(path).ok();
         match &metadata {
             Some(metadata) if metadata.is_file() && metadata.len() > MAX_FILE => return Err(too_large()),
@@ -118,7 +120,7 @@ impl Reader {
 }
 
 /// The content of a file, at most one byte more than the largest file has.
-fn content(path: &Path, metadata: Option<&fs::Metadata>) -> io::Result<Vec<u8>> {
+pub(crate) fn content(path: &Path, metadata: Option<&fs::Metadata>) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     if let Some(metadata) = metadata.filter(|metadata| metadata.is_file()) {
         // One byte more than the file, so that reading to its end does not grow the buffer.

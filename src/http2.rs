@@ -4,6 +4,7 @@
 mod errors;
 mod first_bytes;
 mod frame_follower;
+mod read_pacer;
 mod write_coalescer;
 
 use std::{
@@ -17,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tonic::body::Body;
 
-use self::{errors::MAX_HEADERS, first_bytes::Received, write_coalescer::WriteCoalescer};
+use self::{errors::MAX_HEADERS, first_bytes::Received, read_pacer::ReadPacer, write_coalescer::WriteCoalescer};
 pub(crate) use self::{
     errors::{REFUSED, request_failure, reset_silently},
     first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
@@ -110,7 +111,7 @@ impl Connection {
             } else {
                 builder.initial_stream_window_size(WINDOW);
             }
-            let handshake = builder.handshake(TokioIo::new(WriteCoalescer::new(stream))).await;
+            let handshake = builder.handshake(TokioIo::new(WriteCoalescer::new(ReadPacer::new(stream)))).await;
             let opened = handshake.ok().map(|(requests, connection)| {
                 let broken = Arc::new(OnceLock::new());
                 let set_broken = Arc::clone(&broken);

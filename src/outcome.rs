@@ -134,7 +134,7 @@ impl ProbeResult {
         verdicts.into_iter().flat_map(|verdicts| verdicts.iter()).filter_map(Verdict::failure).chain(failure)
     }
 
-    /// All failures, to add to their messages.
+    /// All failures but the statuses that servers answered, to add to their messages.
     pub(crate) fn failures_mut(&mut self) -> impl Iterator<Item = &mut Failure> {
         let (verdicts, failure) = match &mut self.verdicts {
             Ok(verdicts) => (Some(verdicts), None),

@@ -28,7 +28,7 @@ use crate::{
 
 /// Writes text that the user asked for, such as the help.
 pub fn print(text: String) {
-    let _ = Writer::default().write_all([text].into_iter(), &|| None);
+    let _ = Writer::default().write_all(&mut [text].into_iter(), &|| None);
 }
 
 /// Lets neither a limit on the size of files nor a panic end the probe by a signal, which says nothing. A panic, which is a bug
@@ -64,34 +64,37 @@ impl Report<'_> {
     /// to read, ends early when `stop` says why.
     pub fn print(&self, style: Style, progress: &Progress, stop: Stop<'_>) -> Health {
         let (writer, written) = (&progress.writer, progress.finish());
-        let lines = self.lines(style, written);
-        // The user asked for all of a list. Where it is cut nevertheless, the worst came first.
         if self.is_list() {
-            lines.write_all(writer, written, stop);
+            // The user asked for all of a list. Where it is cut nevertheless, the worst came first.
+            let mut others = self.unlisted(style);
+            let results = others.take_results();
+            others.write_after(self.list(style).chain(results), writer, written, stop);
         } else {
-            lines.write(writer, written);
+            self.lines(style, written).write(writer, written);
         }
         health_of(&self.results)
     }
 
-    /// What to write after the `written` bytes of progress.
+    /// What to write after the `written` bytes of progress, but for a list.
     fn lines(&self, style: Style, written: usize) -> Lines {
-        match (self.is_list(), style.json) {
-            (true, false) => self.table(),
-            (true, true) => self.json(style, Detail::All),
-            (false, false) => self.text(style),
-            (false, true) => {
-                // Every object is worth the same. Where they are too many, each is brief.
-                let lines = self.json(style, Detail::All);
-                if lines.fits(written) { lines } else { self.json(style, Detail::Brief) }
-            }
+        if !style.json {
+            return self.text(style);
         }
+        // Every object is worth the same. Where they are too many, each is brief.
+        let lines = self.json(style, Detail::All);
+        if lines.fits(written) { lines } else { self.json(style, Detail::Brief) }
     }
 
     /// What is written to standard output and to standard error.
     #[cfg(test)]
     pub(crate) fn printed(&self, style: Style, written: usize) -> [String; 2] {
-        self.lines(style, written).printed(written, self.is_list())
+        if !self.is_list() {
+            return self.lines(style, written).printed(written);
+        }
+        let mut others = self.unlisted(style);
+        let results = others.take_results();
+        let [_, err] = others.printed(written);
+        [self.list(style).chain(results).collect(), err]
     }
 
     fn is_list(&self) -> bool {
@@ -121,26 +124,35 @@ impl Report<'_> {
         lines
     }
 
-    /// A table of services, the worst first, and the failures of addresses without a list.
-    fn table(&self) -> Lines {
-        let mut lines = Lines::default();
+    /// The services of a list, the worst first, line by line: a table, or objects.
+    fn list(&self, style: Style) -> Box<dyn Iterator<Item = String> + '_> {
+        if style.json {
+            return Box::new(self.listed().filter_map(move |(result, verdict)| {
+                let is_shown = verdict.failure().is_some() || !style.quiet;
+                is_shown.then(|| format!("{}\n", self.object(Detail::All, result, verdict)))
+            }));
+        }
+        let rows = || self.listed().filter_map(|(result, verdict)| row(result, verdict));
+        let header = ["ADDRESS", "SERVICE", "STATUS"].map(str::to_owned);
+        let header = rows().next().map(|_| header);
+        let (mut first, mut second) = (0, 0);
+        for [address, service, _] in header.clone().into_iter().chain(rows()) {
+            first = first.max(address.chars().count());
+            second = second.max(service.chars().count());
+        }
         let has_addresses = self.results.iter().any(|result| result.address.is_some());
-        let mut rows: Vec<[String; 3]> = Vec::new();
-        for (result, verdict) in self.listed() {
-            let service = service_name(verdict.service());
-            let Some(status) = verdict.status() else { continue };
-            let address = result.address.as_deref().unwrap_or_default();
-            rows.push([address, service, status].map(|cell| printable(cell, MAX_NOTE)));
-        }
-        if !rows.is_empty() {
-            rows.insert(0, ["ADDRESS", "SERVICE", "STATUS"].map(str::to_owned));
-        }
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-        let (first, second) = (width(0), width(1));
-        for [address, service, status] in &rows {
+        Box::new(header.into_iter().chain(rows()).map(move |[address, service, status]| {
             let address = if has_addresses { format!("{address:first$}  ") } else { String::new() };
-            lines.push(Stream::Out, false, format!("{address}{service:second$}  {status}"));
+            format!("{address}{service:second$}  {status}\n")
+        }))
+    }
+
+    /// The failures of addresses without a list, and of services without a status.
+    fn unlisted(&self, style: Style) -> Lines {
+        if style.json {
+            return self.json(style, Detail::All);
         }
+        let mut lines = Lines::default();
         for result in self.results.iter() {
             let of_address = Frame::of_address(result);
             match &result.verdicts {
@@ -166,12 +178,9 @@ impl Report<'_> {
         })
     }
 
-    /// An object for each service, also if no request was sent.
+    /// An object for each service that is not in a list, also if no request was sent.
     fn json(&self, style: Style, detail: Detail) -> Lines {
         let mut lines = Lines::default();
-        if self.is_list() {
-            self.listed().for_each(|(result, verdict)| self.push_object(&mut lines, style, detail, result, verdict));
-        }
         for result in self.results.iter() {
             match &result.verdicts {
                 Ok(_) if self.is_list() => {}
@@ -196,10 +205,20 @@ impl Report<'_> {
     fn push_object(&self, lines: &mut Lines, style: Style, detail: Detail, result: &ProbeResult, verdict: &Verdict) {
         let is_failure = verdict.failure().is_some();
         if is_failure || !style.quiet {
-            let line = Line::of_verdict(detail, self.address, verdict).with_record(detail, result);
-            lines.push(Stream::Out, is_failure, line.to_string());
+            lines.push(Stream::Out, is_failure, self.object(detail, result, verdict));
         }
     }
+
+    fn object(&self, detail: Detail, result: &ProbeResult, verdict: &Verdict) -> String {
+        Line::of_verdict(detail, self.address, verdict).with_record(detail, result).to_string()
+    }
+}
+
+/// A row of the table. A service without a status has none.
+fn row(result: &ProbeResult, verdict: &Verdict) -> Option<[String; 3]> {
+    let address = result.address.as_deref().unwrap_or_default();
+    let row = [address, service_name(verdict.service()), verdict.status()?];
+    Some(row.map(|cell| printable(cell, MAX_NOTE)))
 }
 
 /// The rank of a verdict in a list, highest first.

@@ -2,6 +2,7 @@
 //! `Watch`.
 
 mod guard;
+mod limited;
 mod list;
 mod metadata;
 mod request;
@@ -19,6 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 use self::guard::{MAX_LIST, MAX_MESSAGE};
 pub(crate) use self::{
     guard::{Expected, Guard, MAX_SVIDS},
+    limited::{Limited, LimitedCodec},
     metadata::{Key, Metadata, MetadataFile, ascii_value},
 };
 use crate::{

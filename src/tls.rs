@@ -7,6 +7,7 @@ mod client_certificate;
 mod clock;
 mod credentials;
 mod danger;
+mod directory;
 mod failure;
 mod observed;
 mod pem;
@@ -108,6 +109,19 @@ impl Client {
         Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, flag }
     }
 
+    /// What is left to do after the handshake, without the trust anchors, which may be large: [`Self::late_failure`].
+    pub(crate) fn after_handshake(&self) -> Self {
+        let trusted = Arc::new(self.trusted.without_anchors(&self.provider));
+        let Self { provider, identity, server_name, flag, .. } = self;
+        Self {
+            provider: Arc::clone(provider),
+            trusted,
+            identity: identity.clone(),
+            server_name: server_name.clone(),
+            flag,
+        }
+    }
+
     /// The flag that enables TLS, for hints.
     pub(crate) fn flag(&self) -> &'static str {
         self.flag
@@ -135,7 +149,7 @@ impl Client {
         let attempt = self.attempt(target, &observed);
         let config = client_config(
             &self.provider,
-            Verifier { trusted: Arc::clone(&self.trusted), observed: Arc::clone(&observed) },
+            Verifier { trusted: Arc::downgrade(&self.trusted), observed: Arc::clone(&observed) },
             ClientIdentity { key: self.identity.clone(), observed: Arc::clone(&observed) },
         );
         let (stream, first_bytes) = PeerSniffer::new(stream);
@@ -267,7 +281,8 @@ fn expires_soon(certificate: &Description, now: UnixTime) -> bool {
 pub(crate) async fn answers_tls(stream: Stream, target: &Target, deadline: Deadline) -> bool {
     let Ok(name) = ServerName::try_from(target.server_name()) else { return false };
     let observed = Arc::new(Observed::default());
-    let verifier = Verifier { trusted: Arc::new(Trusted::anyone()), observed: Arc::clone(&observed) };
+    let anyone = Arc::new(Trusted::anyone());
+    let verifier = Verifier { trusted: Arc::downgrade(&anyone), observed: Arc::clone(&observed) };
     let config = client_config(&Arc::new(provider()), verifier, ClientIdentity { key: None, observed });
     let (stream, first_bytes) = PeerSniffer::new(stream);
     let _ = deadline.bound(TlsConnector::from(Arc::new(config)).connect(name, stream)).await;

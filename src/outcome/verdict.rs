@@ -1,5 +1,7 @@
 //! The verdict on one service. This is the only file that decides what is healthy.
 
+use std::{collections::BTreeMap, rc::Rc};
+
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{
@@ -27,10 +29,10 @@ impl Health {
     }
 }
 
-/// The result of the check of one service.
+/// The result of the check of one service. There may be thousands, so it is small where all is well.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
-    service: String,
+    service: Box<str>,
     judgement: Judgement,
 }
 
@@ -39,9 +41,15 @@ enum Judgement {
     /// A complete answer with the status SERVING.
     Healthy,
     /// A complete answer with another status: its name in the protocol, or its number if it has none.
-    Unhealthy { status: String, failure: Failure },
+    Unhealthy(Rc<Unhealthy>),
     /// No complete answer.
-    Unanswered(Failure),
+    Unanswered(Box<Failure>),
+}
+
+#[derive(Debug, Clone)]
+struct Unhealthy {
+    status: String,
+    failure: Failure,
 }
 
 impl Verdict {
@@ -55,9 +63,19 @@ impl Verdict {
                 Ok(ServingStatus::ServiceUnknown) => Judgement::unhealthy(status, Kind::ServiceUnknownStatus),
                 Err(_) => Judgement::unhealthy(status, Kind::StatusUnrecognised),
             },
-            Err(failure) => Judgement::Unanswered(failure),
+            Err(failure) => Judgement::Unanswered(Box::new(failure)),
         };
-        Self { service, judgement }
+        Self { service: service.into(), judgement }
+    }
+
+    /// Judges the services of a list. Equal statuses share what is to say about them.
+    pub(crate) fn of_list(statuses: Vec<(String, i32)>) -> impl Iterator<Item = Self> {
+        let mut known = BTreeMap::new();
+        statuses.into_iter().map(move |(service, status)| {
+            let judgement =
+                known.entry(status).or_insert_with(|| Self::new(String::new(), Ok(status)).judgement).clone();
+            Self { service: service.into(), judgement }
+        })
     }
 
     /// The service in the request; empty for the server as a whole.
@@ -69,7 +87,7 @@ impl Verdict {
     pub(crate) fn status(&self) -> Option<&str> {
         match &self.judgement {
             Judgement::Healthy => Some(ServingStatus::Serving.as_str_name()),
-            Judgement::Unhealthy { status, .. } => Some(status),
+            Judgement::Unhealthy(unhealthy) => Some(&unhealthy.status),
             Judgement::Unanswered(_) => None,
         }
     }
@@ -78,15 +96,16 @@ impl Verdict {
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match &self.judgement {
             Judgement::Healthy => None,
-            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => Some(failure),
+            Judgement::Unhealthy(unhealthy) => Some(&unhealthy.failure),
+            Judgement::Unanswered(failure) => Some(failure),
         }
     }
 
-    /// The same, to add to the message.
+    /// Why there is no answer, to add to the message. What the server answered stays as it is.
     pub(crate) fn failure_mut(&mut self) -> Option<&mut Failure> {
         match &mut self.judgement {
-            Judgement::Healthy => None,
-            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => Some(failure),
+            Judgement::Healthy | Judgement::Unhealthy(_) => None,
+            Judgement::Unanswered(failure) => Some(failure),
         }
     }
 
@@ -94,10 +113,24 @@ impl Verdict {
     pub(crate) fn health(&self) -> Health {
         match &self.judgement {
             Judgement::Healthy => Health::Healthy,
-            Judgement::Unhealthy { failure, .. } | Judgement::Unanswered(failure) => {
-                Health::Unhealthy(failure.kind.phase())
-            }
+            Judgement::Unhealthy(unhealthy) => Health::Unhealthy(unhealthy.failure.kind.phase()),
+            Judgement::Unanswered(failure) => Health::Unhealthy(failure.kind.phase()),
         }
+    }
+
+    /// How much memory it takes, in bytes, about.
+    pub(crate) fn size(&self) -> usize {
+        /// What an allocator adds to each block.
+        const BLOCK: usize = 16;
+        let others = match &self.judgement {
+            Judgement::Healthy => 0,
+            Judgement::Unhealthy(it) => {
+                let size = size_of::<Unhealthy>() + it.status.len() + it.failure.message.len() + 3 * BLOCK;
+                size / Rc::strong_count(it)
+            }
+            Judgement::Unanswered(failure) => size_of::<Failure>() + failure.message.len() + 2 * BLOCK,
+        };
+        size_of::<Self>() + self.service.len() + BLOCK + others
     }
 }
 
@@ -105,7 +138,7 @@ impl Judgement {
     fn unhealthy(status: i32, kind: Kind) -> Self {
         let status = status_name(status);
         let failure = Failure::new(kind, format!("service unhealthy (responded with {status:?})"));
-        Self::Unhealthy { status, failure }
+        Self::Unhealthy(Rc::new(Unhealthy { status, failure }))
     }
 }
 

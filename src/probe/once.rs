@@ -91,6 +91,11 @@ impl Prepared {
         Ok(Self { tls: Some(tls), metadata })
     }
 
+    /// What a connection that is open still needs: everything but the trust anchors, which may be large.
+    pub(super) fn for_open_connection(&self) -> Self {
+        Self { tls: self.tls.as_ref().map(tls::Client::after_handshake), metadata: self.metadata.clone() }
+    }
+
     /// How to connect to `target`, which is the plan's or one of its addresses.
     pub(super) fn connector<'a>(&'a self, plan: &Plan, target: &'a Target) -> Connector<'a> {
         let purpose = match &plan.question {
@@ -182,7 +187,7 @@ fn judge(requests: &[Ask<'_>], answers: impl Iterator<Item = Answer>) -> Result<
     for (request, answer) in requests.iter().zip(answers) {
         match (request, answer) {
             (_, Ok(statuses)) => {
-                verdicts.extend(statuses.into_iter().map(|(service, status)| Verdict::new(service, Ok(status))));
+                verdicts.extend(Verdict::of_list(statuses));
             }
             (Ask::Check(service), Err(failure)) => {
                 verdicts.push(Verdict::new((*service).to_owned(), Err(failure)));

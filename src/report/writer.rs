@@ -5,7 +5,7 @@
 use std::{
     cell::RefCell,
     future::pending,
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
@@ -134,9 +134,15 @@ impl Writer {
         self.write_within(LAST_MOMENT);
     }
 
-    /// Writes texts to standard output as long as its reader reads, and nothing says to stop: how many, and why no more.
-    pub(super) fn write_all(&self, texts: impl Iterator<Item = String>, stop: Stop<'_>) -> (usize, Option<String>) {
-        let mut count = 0;
+    /// Writes texts to standard output as long as its reader reads, and nothing says to stop.
+    ///
+    /// # Errors
+    /// The last text taken was not written whole: what said to stop, if anything did.
+    pub(super) fn write_all(
+        &self,
+        texts: &mut impl Iterator<Item = String>,
+        stop: Stop<'_>,
+    ) -> Result<(), Option<String>> {
         for text in texts {
             self.write(Stream::Out, text);
             let mut last_read = Instant::now();
@@ -144,18 +150,17 @@ impl Writer {
                 let reason = stop();
                 if reason.is_some() || last_read.elapsed() > PAUSE {
                     self.queues.borrow_mut().of(Stream::Out).shorten(0);
-                    return (count, reason);
+                    return Err(reason);
                 }
                 if self.write_when_read(LOOK_INTERVAL) {
                     last_read = Instant::now();
                 }
             }
             if self.queues.borrow_mut().of(Stream::Out).failure.is_some() {
-                break;
+                return Err(None);
             }
-            count += 1;
         }
-        (count, None)
+        Ok(())
     }
 
     /// Writes what waits whenever its reader reads, until nobody reads standard output.
@@ -201,7 +206,6 @@ pub(super) struct Lines {
     lines: Vec<Line>,
 }
 
-#[derive(Clone)]
 struct Line {
     stream: Stream,
     is_failure: bool,
@@ -254,27 +258,37 @@ impl Lines {
         })
     }
 
-    /// What is written to standard output, of a list all of it, and to standard error.
+    /// What is written to standard output and to standard error.
     #[cfg(test)]
-    pub(super) fn printed(&self, written: usize, is_list: bool) -> [String; 2] {
-        let [out, err] = self.texts(written).map(|(_, text)| text);
-        let results = self.lines.iter().filter(|line| line.stream == Stream::Out);
-        [if is_list { results.map(|line| line.text.as_str()).collect() } else { out }, err]
+    pub(super) fn printed(&self, written: usize) -> [String; 2] {
+        self.texts(written).map(|(_, text)| text)
     }
 
-    /// Writes all results, without a limit, as long as the reader reads and nothing says to stop.
-    pub(super) fn write_all(&self, writer: &Writer, written: usize, stop: Stop<'_>) {
-        let (results, others) = self.lines.iter().cloned().partition::<Vec<_>, _>(|line| line.stream == Stream::Out);
-        let mut others = Self { lines: others };
-        let count = results.len();
-        let (read, reason) = writer.write_all(results.into_iter().map(|line| line.text), stop);
-        if let Some(reason) = reason {
-            others.push(Stream::Err, true, reason);
+    /// Takes what goes to standard output out of the lines.
+    pub(super) fn take_results(&mut self) -> Vec<String> {
+        let (results, others) = mem::take(&mut self.lines).into_iter().partition(|line| line.stream == Stream::Out);
+        self.lines = others;
+        Vec::<Line>::into_iter(results).map(|line| line.text).collect()
+    }
+
+    /// Writes all results, without a limit, as long as the reader reads and nothing says to stop, and then these lines. Each
+    /// result is made when it is written.
+    pub(super) fn write_after(
+        mut self,
+        mut results: impl Iterator<Item = String>,
+        writer: &Writer,
+        written: usize,
+        stop: Stop<'_>,
+    ) {
+        if let Err(reason) = writer.write_all(&mut results, stop) {
+            if let Some(reason) = reason {
+                self.push(Stream::Err, true, reason);
+            }
+            // One was not written, or not whole.
+            let left_out = 1 + results.count();
+            self.push(Stream::Err, true, format!("{left_out} more results, which nobody has read"));
         }
-        if read < count {
-            others.push(Stream::Err, true, format!("{} more results, which nobody has read", count - read));
-        }
-        others.write(writer, written);
+        self.write(writer, written);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/etc/hosts`: collects the addresses of all lines that name the host.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{ipv6_zone, read_file};
 
@@ -15,13 +15,13 @@ pub(super) fn read(name: &str, port: u16) -> Vec<SocketAddr> {
 /// The addresses of a name in the text of a hosts file, without duplicates, in the order of the file.
 pub(super) fn find(content: &str, name: &str, port: u16) -> Vec<SocketAddr> {
     let name = without_dot(name);
-    let mut addresses = Vec::new();
+    let (mut addresses, mut known) = (Vec::new(), BTreeSet::new());
     for line in content.lines() {
         let mut words = read_file::words(line, &['#']);
         let Some(address) = words.next() else { continue };
         if words.any(|word| without_dot(word).eq_ignore_ascii_case(name))
             && let Some(address) = ipv6_zone::parse(address, port)
-            && !addresses.contains(&address)
+            && known.insert(address)
         {
             addresses.push(address);
         }

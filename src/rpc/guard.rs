@@ -24,9 +24,7 @@ use tower_service::Service;
 
 use super::{
     request::Outgoing,
-    status::{
-        GRPC_MESSAGE, GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only,
-    },
+    status::{GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only},
 };
 use crate::{
     http2::{Connection, request_failure, reset_silently},
@@ -111,8 +109,7 @@ impl Guard {
 
 /// Reads the whole response and passes it on if it is complete and has one message of at most `most` bytes.
 async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (mut head, body) = split(response, gzip)?;
-    let is_gzip = gzip && is_gzip(&head.headers);
+    let (Begun { head, is_gzip, if_empty }, body) = split(response, gzip)?;
     let (mut message, trailers) = match read_body(body, is_gzip, most).await {
         // A response with another HTTP status need not have a message.
         Err(Failure { kind: Kind::MalformedResponse, .. }) if head.status != StatusCode::OK => {
@@ -122,7 +119,7 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
     };
     let trailers = match trailers {
         Some(trailers) => trailers,
-        None if message.is_empty() => return Err(trailers_only(head.status, &head.headers, gzip)),
+        None if message.is_empty() => return Err(if_empty),
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
         None => return Err(without_trailers()),
     };
@@ -147,32 +144,42 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
         message = decompressed(&message[PREFIX..], most)?;
     }
 
-    strip(&mut head.headers);
     let body = Full::new(Bytes::from(message)).with_trailers(ready(Some(Ok(status_zero()))));
     Ok(Response::from_parts(head, Body::new(body)))
+}
+
+/// A response whose headers have arrived. Many may wait at once for the rest, and a server's headers may be large: only what they
+/// mean is kept.
+struct Begun {
+    /// Without the headers that tonic would read again and treat leniently.
+    head: Parts,
+    is_gzip: bool,
+    /// What it means if the body ends without messages and trailers.
+    if_empty: Failure,
 }
 
 /// Splits a response into head and body.
 ///
 /// # Errors
 /// The response has no body, or is not gRPC.
-fn split(response: Response<Incoming>, gzip: bool) -> Result<(Parts, Incoming), Failure> {
-    let (head, body) = response.into_parts();
+fn split(response: Response<Incoming>, gzip: bool) -> Result<(Begun, Incoming), Failure> {
+    let (mut head, body) = response.into_parts();
     if body.is_end_stream() {
         Err(trailers_only(head.status, &head.headers, gzip))
     } else if !is_grpc(&head.headers) {
         Err(not_grpc(head.status, &head.headers))
     } else {
-        Ok((head, body))
+        let if_empty = trailers_only(head.status, &head.headers, gzip);
+        let is_gzip = gzip && is_gzip(&head.headers);
+        head.headers = HeaderMap::new();
+        Ok((Begun { head, is_gzip, if_empty }, body))
     }
 }
 
 /// Returns a response whose messages the caller reads as they arrive. Fails if it is not gRPC.
 fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (mut head, body) = split(response, gzip)?;
-    let is_gzip = gzip && is_gzip(&head.headers);
-    let if_empty = Some(trailers_only(head.status, &head.headers, gzip));
-    strip(&mut head.headers);
+    let (Begun { head, is_gzip, if_empty }, body) = split(response, gzip)?;
+    let if_empty = Some(if_empty);
     Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, if_empty, unread: Vec::new() })))
 }
 
@@ -236,6 +243,8 @@ impl hyper::body::Body for GuardedStream {
                 Ok(data) => {
                     self.if_empty.take_if(|_| !data.is_empty());
                     self.unread.extend_from_slice(&data);
+                    let announced = announced_length(&self.unread).filter(|announced| *announced <= self.most);
+                    reserve(&mut self.unread, announced);
                 }
                 Err(frame) => {
                     return Poll::Ready(Some(
@@ -274,13 +283,6 @@ fn is_gzip(headers: &HeaderMap) -> bool {
     encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none()
 }
 
-/// Removes the headers that tonic would read again and treat leniently.
-fn strip(headers: &mut HeaderMap) {
-    for header in [GRPC_STATUS, GRPC_MESSAGE, GRPC_ENCODING, "grpc-status-details-bin"] {
-        headers.remove(header);
-    }
-}
-
 fn status_zero() -> HeaderMap {
     HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from_static("0"))])
 }
@@ -296,6 +298,8 @@ async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Ve
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
         check_prefix(&message, is_gzip, most)?;
+        let announced = announced_length(&message);
+        reserve(&mut message, announced);
         if message.len() > PREFIX + most {
             return Err(malformed("more than one message came"));
         }
@@ -305,6 +309,11 @@ async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Ve
         return Err(reset_silently());
     }
     Ok((message, trailers))
+}
+
+/// Makes room for a message of the announced length. Growing step by step would take up to twice the memory.
+fn reserve(message: &mut Vec<u8>, announced: Option<usize>) {
+    message.reserve_exact(announced.map_or(0, |announced| (PREFIX + announced).saturating_sub(message.len())));
 }
 
 /// Decompresses a message with all members of its gzip stream (RFC 1952, section 2.2), and adds a new prefix.

@@ -6,20 +6,43 @@ use std::collections::BTreeMap;
 use http::{Uri, uri::PathAndQuery};
 use tonic::{Code, Request, Status, client::Grpc, codec::CompressionEncoding::Gzip};
 use tonic_health::pb::HealthCheckResponse;
-use tonic_prost::ProstCodec;
 
-use super::guard::{Guard, MAX_LIST};
+use super::{
+    guard::{Guard, MAX_LIST},
+    limited::{Limited, LimitedCodec},
+};
 use crate::outcome::{Failure, Kind};
 
 const PATH: &str = "/grpc.health.v1.Health/List";
+/// How many services a list may have. The largest servers have some thousands; each takes some hundred bytes here.
+const MAX_SERVICES: usize = 10_000;
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct HealthListRequest {}
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-struct HealthListResponse {
+pub(super) struct HealthListResponse {
     #[prost(btree_map = "string, message", tag = "1")]
     statuses: BTreeMap<String, HealthCheckResponse>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct Count {
+    #[prost(message, repeated, tag = "1")]
+    services: Vec<()>,
+}
+
+impl Limited for HealthListResponse {
+    type Count = Count;
+
+    fn check(count: &Count) -> Result<(), Failure> {
+        let services = count.services.len();
+        if services <= MAX_SERVICES {
+            return Ok(());
+        }
+        let cause = format!("the server lists {services} services, and {MAX_SERVICES} are the most");
+        Err(Failure::new(Kind::RpcFailed, cause).hint("ask for each with -service"))
+    }
 }
 
 /// Requests all services with their statuses.
@@ -36,7 +59,7 @@ pub(super) async fn list(
     if gzip {
         client = client.send_compressed(Gzip).accept_compressed(Gzip);
     }
-    let codec = ProstCodec::<HealthListRequest, HealthListResponse>::default();
+    let codec = LimitedCodec::<HealthListRequest, HealthListResponse>::new();
     let response = client.unary(request, PathAndQuery::from_static(PATH), codec).await?;
     Ok(response.into_inner().statuses)
 }

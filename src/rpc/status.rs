@@ -13,7 +13,7 @@ use crate::{
 const MAX_TEXT: usize = 1000;
 
 pub(super) const GRPC_STATUS: &str = "grpc-status";
-pub(super) const GRPC_MESSAGE: &str = "grpc-message";
+const GRPC_MESSAGE: &str = "grpc-message";
 
 /// The failure of a response that consists of headers only (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts. Tomcat
 /// ends it by an empty DATA frame.

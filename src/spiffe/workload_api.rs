@@ -9,7 +9,6 @@ use tonic::{
     client::Grpc,
     metadata::{AsciiMetadataValue, MetadataMap},
 };
-use tonic_prost::ProstCodec;
 use x509_cert::der::{Reader, SliceReader};
 
 use super::{
@@ -23,7 +22,7 @@ use crate::{
     http2::Purpose,
     net::Target,
     outcome::{Failure, Kind, Phase, Retry},
-    rpc::{Expected, Guard, MAX_SVIDS, guarded_failure},
+    rpc::{Expected, Guard, Limited, LimitedCodec, MAX_SVIDS, guarded_failure},
     text::excerpt,
     tls::{date_time, describe},
     trace::Trace,
@@ -33,6 +32,8 @@ use crate::{
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// The maximum number of certificates in a chain or a bundle.
 const MAX_CERTIFICATES: usize = 1000;
+/// The maximum number of SVIDs and federated bundles in a response, and of certificates in all of them together.
+const MAX_PARTS: usize = 10_000;
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 const NO_ENTRY: &str = "no registration entry is for this process; with SPIRE: spire-server entry show";
 
@@ -64,6 +65,27 @@ struct X509SvidResponse {
     svids: Vec<X509Svid>,
     #[prost(btree_map = "string, bytes", tag = "3")]
     federated_bundles: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Count {
+    #[prost(message, repeated, tag = "1")]
+    svids: Vec<()>,
+    #[prost(message, repeated, tag = "3")]
+    federated_bundles: Vec<()>,
+}
+
+impl Limited for X509SvidResponse {
+    type Count = Count;
+
+    fn check(count: &Count) -> Result<(), Failure> {
+        let parts = count.svids.len() + count.federated_bundles.len();
+        if parts <= MAX_PARTS {
+            return Ok(());
+        }
+        let cause = format!("it sent {parts} SVIDs and federated bundles, and {MAX_PARTS} are the most");
+        Err(Failure::new(Kind::WorkloadApiFailed, cause))
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -211,7 +233,7 @@ async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
     let mut metadata = MetadataMap::new();
     metadata.insert(SECURITY_HEADER, AsciiMetadataValue::from_static("true"));
     *request.metadata_mut() = metadata;
-    let codec = ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
+    let codec = LimitedCodec::<X509SvidRequest, X509SvidResponse>::new();
     let responses = client.server_streaming(request, PathAndQuery::from_static(PATH), codec).await?;
     // The first response is the current state. Later responses are updates.
     responses.into_inner().message().await.map(Option::unwrap_or_default)
@@ -221,8 +243,12 @@ async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {
 fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidResponse) -> Result<Workload, Failure> {
     let invalid =
         |cause: &str| Failure::new(Kind::SvidInvalid, format!("the response of {what} cannot be used: {cause}"));
-    let certificates = |whose: &str, der: &[u8]| {
-        split(der).ok_or_else(|| invalid(&format!("the certificates of {} are not DER, or too many", excerpt(whose))))
+    let mut room = MAX_PARTS;
+    let mut certificates = |whose: &str, der: &[u8]| {
+        let certificates = split(der, room.min(MAX_CERTIFICATES))
+            .ok_or_else(|| invalid(&format!("the certificates of {} are not DER, or too many", excerpt(whose))))?;
+        room -= certificates.len();
+        Ok::<_, Failure>(certificates)
     };
     let spiffe_id = |text: &str| {
         SpiffeId::parse(text).map_err(|error| invalid(&format!("\"{}\" is no SPIFFE ID: {error}", excerpt(text))))
@@ -259,8 +285,8 @@ fn workload(what: &str, X509SvidResponse { svids, federated_bundles }: X509SvidR
     Ok(Workload { svid: Svid { id, chain, key }, bundles })
 }
 
-/// Splits concatenated certificates in DER.
-fn split(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+/// Splits concatenated certificates in DER, at most this many.
+fn split(der: &[u8], most: usize) -> Option<Vec<CertificateDer<'static>>> {
     /// The DER tag of a certificate (SEQUENCE).
     const SEQUENCE: u8 = 0x30;
     let mut reader = SliceReader::new(der).ok()?;
@@ -268,7 +294,7 @@ fn split(der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     while !reader.is_finished() {
         let certificate = reader.tlv_bytes().ok().filter(|certificate| certificate[0] == SEQUENCE)?;
         certificates.push(certificate.to_vec().into());
-        if certificates.len() > MAX_CERTIFICATES {
+        if certificates.len() > most {
             return None;
         }
     }

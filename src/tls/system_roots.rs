@@ -2,21 +2,22 @@
 //! would take longer than the rest of a probe.
 
 use std::{
-    env, iter,
+    env,
     path::{Path, PathBuf},
 };
 
-use rustls_native_certs::{CertificateResult, ErrorKind, load_certs_from_paths};
+use rustls_native_certs::CertificateResult;
 use rustls_pki_types::CertificateDer;
 use webpki::anchor_from_trusted_cert;
 
 use super::{
     anchors::{Needed, is_readable},
+    directory::{Found, TooMany},
     pem::PemFile,
 };
 use crate::{
     outcome::{Failure, Kind},
-    text::io_cause,
+    text::excerpt,
 };
 
 /// The system's trusted certificates. A bundle is parsed only up to its first usable certificate.
@@ -86,18 +87,21 @@ pub(super) fn read(read: impl Fn(&str, &Path) -> Result<PemFile, Failure>) -> Re
     // A bundle at a default path also contains the certificates of the directories.
     let needs_directories = bundle.is_none() || file.is_some();
     let is_needed = |directory: &&PathBuf| needs_directories && !directory.as_os_str().is_empty();
-    let directories = places.directories.iter().filter(is_needed);
-    let in_directories = directories.map(|directory| load_certs_from_paths(None, Some(directory)));
-    for result in iter::once(places.store).chain(in_directories) {
-        certificates.extend(result.certs);
-        broken += result.errors.len();
-        if let Some(error) = result.errors.into_iter().next() {
-            first_error.get_or_insert(match error.kind {
-                ErrorKind::Io { inner, path } => format!("{}: {}", path.display(), io_cause(&inner)),
-                _ => error.to_string(),
-            });
-        }
+    let mut found = Found::default();
+    for directory in places.directories.iter().filter(is_needed) {
+        found.read(directory).map_err(|TooMany| {
+            let cause = format!(
+                "the trusted certificates in {} are larger than 4 MiB together",
+                excerpt(&directory.display().to_string())
+            );
+            Failure::new(Kind::FileUnreadable, cause).hint("is it the right directory?")
+        })?;
     }
+    certificates.extend(places.store.certs);
+    certificates.extend(found.certificates());
+    broken += places.store.errors.len() + found.broken;
+    let store_error = places.store.errors.first().map(ToString::to_string);
+    let first_error = first_error.or(store_error).or(found.first_error);
     if bundle.is_none() && !certificates.iter().any(is_usable) {
         let none = match (&file, variable(DIRECTORIES)) {
             (None, None) => "the usual places hold none".to_owned(),

@@ -1,6 +1,9 @@
 //! Verifies server certificates, for all sources of trust anchors.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, SignatureScheme,
@@ -122,6 +125,12 @@ impl Trusted {
         Ok(Self { judge, policy: None, source: "in -tls-ca-cert" })
     }
 
+    /// The same without the trust anchors: it trusts nobody, and its messages stay.
+    pub(super) fn without_anchors(&self, provider: &Arc<CryptoProvider>) -> Self {
+        let judge = Arc::new(Judge { by: By::File(Vec::new()), provider: Arc::clone(provider) });
+        Self { judge, policy: None, source: self.source }
+    }
+
     /// Where the trust anchors come from, for messages.
     pub(super) fn source(&self) -> &'static str {
         self.source
@@ -146,8 +155,15 @@ impl Trusted {
 /// Verifies the server of one handshake, and records the certificates that it presents.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    pub(super) trusted: Arc<Trusted>,
+    /// A connection keeps its verifier, and should not keep all trust anchors with it.
+    pub(super) trusted: Weak<Trusted>,
     pub(super) observed: Arc<Observed>,
+}
+
+impl Verifier {
+    fn trusted(&self) -> Result<Arc<Trusted>, rustls::Error> {
+        self.trusted.upgrade().ok_or_else(|| rustls::Error::General("the trust anchors are gone".to_owned()))
+    }
 }
 
 fn note_broken(trace: &Trace, broken: usize) {
@@ -166,7 +182,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.observed.note_presented(end_entity, intermediates);
-        self.trusted.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        self.trusted()?.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -175,7 +191,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.trusted.judge.verify_tls12_signature(message, certificate, signature)
+        self.trusted()?.judge.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -184,11 +200,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.trusted.judge.verify_tls13_signature(message, certificate, signature)
+        self.trusted()?.judge.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trusted.judge.supported_verify_schemes()
+        self.trusted().map_or_else(|_| Vec::new(), |trusted| trusted.judge.supported_verify_schemes())
     }
 }
 

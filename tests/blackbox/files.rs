@@ -294,12 +294,11 @@ fn unreadable_files_are_refused() {
     let line = format!("error: cannot read -tls-ca-cert={missing}: no such file or directory\n");
     Probe::new(ca_flag(missing)).run().expect(1, "", &line);
     Probe::new(ca_flag("/")).run().expect(1, "", "error: cannot read -tls-ca-cert=/: it is a directory\n");
-    let too_large =
-        "error: cannot read -tls-ca-cert=/dev/zero: it is larger than 16 MiB\nhint: is it the right file?\n";
+    let too_large = "error: cannot read -tls-ca-cert=/dev/zero: it is larger than 1 MiB\nhint: is it the right file?\n";
     Probe::new(ca_flag("/dev/zero")).run().expect(1, "", too_large);
 
     let large = client.files.path("large");
-    std::fs::File::create(&large).and_then(|file| file.set_len(17 << 20)).expect("a sparse file");
+    std::fs::File::create(&large).and_then(|file| file.set_len((1 << 20) + 1)).expect("a sparse file");
     Probe::new(ca_flag(&large.display().to_string()).into_iter().chain(["-output=json".to_owned()])).run().expect_kind(
         1,
         "usage",

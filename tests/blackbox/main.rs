@@ -16,6 +16,7 @@ mod files;
 mod headers;
 mod health;
 mod hints;
+mod limits;
 mod list;
 mod manual;
 mod network;

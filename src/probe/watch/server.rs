@@ -17,8 +17,9 @@ use crate::{
     net::Target,
     outcome::{Failure, Phase, Record},
     probe::{
-        each_address::untried,
+        each_address::{AT_ONCE, untried},
         once::Prepared,
+        plan::{Credentials, Tls},
         wait::{FIRST_PAUSE, LONGEST_PAUSE},
     },
     rpc::{Caller, Updates},
@@ -45,7 +46,7 @@ pub(super) struct Route<'a> {
 
 /// A connection on which the server answers.
 struct Session {
-    prepared: Rc<Prepared>,
+    prepared: Prepared,
     connection: Connection,
     record: Record,
     /// The status that the server answered with first.
@@ -70,7 +71,7 @@ enum Ended {
 impl Route<'_> {
     /// Watches the server on one connection after another. `prepared` and `deadline` are for the first.
     pub(super) async fn follow(self, prepared: Rc<Prepared>, deadline: Deadline) {
-        let latest = RefCell::new(Rc::clone(&prepared));
+        let latest = RefCell::new(self.kept(&prepared));
         let mut first = Some((prepared, deadline));
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut may_retry_at_once = true;
@@ -118,12 +119,13 @@ impl Route<'_> {
     async fn begin(
         &self,
         first: Option<(Rc<Prepared>, Deadline)>,
-        latest: &RefCell<Rc<Prepared>>,
+        latest: &RefCell<Option<Rc<Prepared>>>,
         is_asked: bool,
     ) -> Result<Session, Failure> {
         let (plan, overall) = (self.watch.plan, self.watch.overall);
         let (turn, prepared, deadline) = if let Some((prepared, deadline)) = first {
-            let turn = deadline.bound(self.turns.acquire()).await.map_err(|_| untried(self.target, deadline))?;
+            let turn =
+                deadline.bound(self.turns.acquire()).await.map_err(|_| untried(self.target, deadline, AT_ONCE))?;
             (turn, prepared, deadline)
         } else {
             let turn = self.turns.acquire().await;
@@ -131,9 +133,13 @@ impl Route<'_> {
             let limit = if is_asked { plan.connect_timeout.min(CHECK_INTERVAL) } else { plan.connect_timeout };
             let deadline = Deadline::new(Instant::now(), limit).or_earlier(overall);
             self.trace.begin_attempt();
-            let prepared = Rc::clone(&latest.borrow());
-            let prepared = Rc::new(prepared.load_again(plan, deadline, self.trace).await?);
-            latest.replace(Rc::clone(&prepared));
+            let last = latest.borrow().clone();
+            let prepared = match last {
+                Some(last) => last.load_again(plan, deadline, self.trace).await?,
+                None => Prepared::load(plan, deadline, self.trace).await?,
+            };
+            let prepared = Rc::new(prepared);
+            latest.replace(self.kept(&prepared));
             (turn, prepared, deadline)
         };
         let connector = prepared.connector(plan, self.target);
@@ -149,7 +155,15 @@ impl Route<'_> {
         }
         self.trace.end(Phase::Rpc, begun, || "watching".to_owned());
         drop(turn);
+        let prepared = prepared.for_open_connection();
         Ok(Session { prepared, connection, record: self.trace.record(), first, updates })
+    }
+
+    /// What later connections may need of what is loaded: an identity that the Workload API does not give for a while. Files
+    /// are read again.
+    fn kept(&self, prepared: &Rc<Prepared>) -> Option<Rc<Prepared>> {
+        matches!(self.watch.plan.tls, Some(Tls { credentials: Credentials::Spiffe(_), .. }))
+            .then(|| Rc::clone(prepared))
     }
 
     fn caller<'a>(&'a self, prepared: &'a Prepared, connection: &'a Connection) -> Caller<'a> {
