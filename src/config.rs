@@ -84,8 +84,9 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         metadata_files: headers::files(&options.rpc_header_file)?,
         rpc: rpc::Settings {
             authority,
+            authority_flag: options.tls.as_ref().map(|_| "-tls-server-name"),
             is_tls: tls.is_some(),
-            gzip: options.gzip.is_some(),
+            gzip: options.gzip.as_ref().map(|gzip| gzip.name.clone()),
             rpc_timeout: timeout(options.rpc_timeout.as_ref())?.unwrap_or(DEFAULT_TIMEOUT),
         },
         connect_timeout: connect_timeout.unwrap_or(DEFAULT_TIMEOUT),

@@ -64,12 +64,6 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Whether more than half of the time is over. From then on, a server with the same deadline in milliseconds may reach it
-    /// slightly earlier than we do.
-    pub(crate) fn is_half_over(&self) -> bool {
-        self.remaining() < self.limit / 2 + Duration::from_millis(1)
-    }
-
     /// Waits for the deadline.
     pub(crate) async fn passed(&self) {
         sleep_until(self.at).await;

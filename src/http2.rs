@@ -18,9 +18,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tonic::body::Body;
 
-use self::{errors::MAX_HEADERS, first_bytes::Received, read_pacer::ReadPacer, write_coalescer::WriteCoalescer};
+use self::{
+    errors::{NEEDS_HTTP2, connection_failure, meaning_of_break, tls_meaning},
+    first_bytes::Received,
+    frame_follower::MAX_HEADERS,
+    read_pacer::ReadPacer,
+    write_coalescer::WriteCoalescer,
+};
 pub(crate) use self::{
-    errors::{REFUSED, request_failure, reset_silently},
+    errors::{Stage, ended_silently, request_failure},
     first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
     frame_follower::GoAway,
 };
@@ -45,6 +51,9 @@ const MAX_WINDOW: u32 = 4 << 20;
 const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 6;
 /// How long to wait until the last frames are written. A server that reads takes microseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// What to ask where a server does not speak HTTP/2, and nothing else is sure.
+const IS_THIS_THE_PORT: &str = "is this the gRPC port?";
 
 /// What a connection is for, which decides its windows.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +80,7 @@ impl Purpose {
 pub(crate) struct Connection {
     pub(crate) requests: SendRequest<Body>,
     first_bytes: FirstBytes,
-    /// Why the connection broke, if it did.
+    /// Why the connection broke, if its stream has not only ended.
     broken: Arc<OnceLock<Failure>>,
 }
 
@@ -114,10 +123,12 @@ impl Connection {
             let handshake = builder.handshake(TokioIo::new(WriteCoalescer::new(ReadPacer::new(stream)))).await;
             let opened = handshake.ok().map(|(requests, connection)| {
                 let broken = Arc::new(OnceLock::new());
-                let set_broken = Arc::clone(&broken);
+                let (set_broken, seen) = (Arc::clone(&broken), first_bytes.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        set_broken.get_or_init(|| request_failure(&error));
+                    if let Err(error) = connection.await
+                        && let Some(failure) = connection_failure(&error, &seen)
+                    {
+                        set_broken.get_or_init(|| failure);
                     }
                 });
                 (requests, broken)
@@ -145,6 +156,11 @@ impl Connection {
         self.first_bytes.received().end().cloned()
     }
 
+    /// What came on the connection, to explain failures.
+    pub(crate) fn seen(&self) -> FirstBytes {
+        self.first_bytes.clone()
+    }
+
     /// The server's last GOAWAY, if it sent one.
     pub(crate) fn goaway(&self) -> Option<GoAway> {
         self.first_bytes.received().goaway()
@@ -170,9 +186,17 @@ impl Connection {
         self.first_bytes.received().setting(SETTINGS_MAX_HEADER_LIST_SIZE)
     }
 
-    /// Why the connection broke, if it did. The error of a pending request does not say why.
+    /// Why the connection broke, if its stream has not only ended. The error of a pending request does not say why.
     pub(crate) fn broken(&self) -> Option<&Failure> {
         self.broken.get()
+    }
+
+    /// What broke the stream below, where that tells more than that it ended.
+    pub(crate) fn meaning_of_break(&self) -> Option<String> {
+        match self.end() {
+            Some(StreamEnd::Broken(error)) => meaning_of_break(&error),
+            _ => None,
+        }
     }
 
     /// Closes cleanly, so that the server logs no error: GOAWAY, TLS's `close_notify`, close.
@@ -197,18 +221,17 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
             failed(Kind::ServerSpeaksTls, &format!("the server {opening}, and asks for HTTPS")).hint("add -tls")
         }
         (Opening::Http1(_) | Opening::Http1ForTls(_), ..) => {
-            failed(Kind::ServerSpeaksHttp1, &format!("the server {opening}"))
-                .hint("gRPC needs HTTP/2; is this the gRPC port, or a proxy without HTTP/2?")
+            failed(Kind::ServerSpeaksHttp1, &format!("the server {opening}")).hint(NEEDS_HTTP2)
         }
         (Opening::Text(_) | Opening::Bytes(_) | Opening::TlsAlert(_) | Opening::TlsRecord, ..) => {
-            failed(Kind::NotHttp2, &format!("the server {opening}")).hint("is this the gRPC port?")
+            failed(Kind::NotHttp2, &format!("the server {opening}")).hint(IS_THIS_THE_PORT)
         }
         (Opening::Frame(_), ..) => {
-            let cause = match received.goaway() {
-                Some(goaway) => format!("{REFUSED}: {goaway}"),
-                None => format!("the server {opening}"),
+            let Some(goaway) = received.goaway() else {
+                return failed(Kind::Http2Refused, &format!("the server {opening}"));
             };
-            failed(Kind::Http2Refused, &cause)
+            let failure = failed(Kind::Http2Refused, &format!("{}: {goaway}", goaway.meaning_of_opening()));
+            if goaway.wants_http1() { failure.hint(NEEDS_HTTP2) } else { failure }
         }
         (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {
             let cause = format!("connected, but the server {opening} within {}", deadline.limit());
@@ -221,11 +244,13 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
         }
         (Opening::Nothing | Opening::PartOfSettings(_), end, None) => {
             let cause = match end {
-                Some(StreamEnd::Broken(error)) => format!("the connection broke: {}", io_cause(error)),
+                Some(StreamEnd::Broken(error)) => {
+                    tls_meaning(error).unwrap_or_else(|| format!("the connection broke: {}", io_cause(error)))
+                }
                 Some(StreamEnd::Closed) | None => "the server closed the connection".to_owned(),
             };
             let failure = failed(Kind::ClosedEarly, &cause).retry(Retry::WhileConnecting);
-            if is_tls { failure } else { failure.hint("is this the gRPC port? some TLS servers close so; try -tls") }
+            if is_tls { failure } else { failure.hint(IS_THIS_THE_PORT) }
         }
         (Opening::Settings, ..) => failed(Kind::Http2Refused, "the server's SETTINGS came, and the connection broke"),
     }

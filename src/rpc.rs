@@ -2,6 +2,7 @@
 //! `Watch`.
 
 mod guard;
+mod hints;
 mod limited;
 mod list;
 mod metadata;
@@ -14,21 +15,25 @@ use http::{
     Uri,
     uri::{self, Authority},
 };
+use tokio::time::Instant;
 use tonic::{Code, IntoRequest, Request, Status, Streaming, codec::CompressionEncoding::Gzip};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
-use self::guard::{MAX_LIST, MAX_MESSAGE};
 pub(crate) use self::{
     guard::{Expected, Guard, MAX_SVIDS},
     limited::{Limited, LimitedCodec},
     metadata::{Key, Metadata, MetadataFile, ascii_value},
 };
+use self::{
+    guard::{MAX_LIST, MAX_MESSAGE},
+    hints::{hint_at_authority, hint_at_service, is_unimplemented},
+};
 use crate::{
     deadline::Deadline,
-    http2::{Connection, REFUSED},
+    http2::Connection,
     join_all::join_all,
     outcome::{Failure, Kind, Phase, Retry, status_name},
-    text::excerpt,
+    text::leave_out,
     trace::Trace,
 };
 
@@ -93,10 +98,12 @@ pub(crate) type Updates = Streaming<HealthCheckResponse>;
 pub(crate) struct Settings {
     /// The `:authority` of requests.
     pub(crate) authority: Authority,
+    /// The flag that can set it, if there is one.
+    pub(crate) authority_flag: Option<&'static str>,
     /// Whether requests are sent over TLS, which decides their `:scheme`.
     pub(crate) is_tls: bool,
-    /// Whether to compress requests and accept compressed responses.
-    pub(crate) gzip: bool,
+    /// Whether to compress requests and accept compressed responses: the flag or variable that says so.
+    pub(crate) gzip: Option<String>,
     /// From the server's SETTINGS to the end of the response.
     pub(crate) rpc_timeout: Duration,
 }
@@ -115,7 +122,10 @@ impl Caller<'_> {
     /// Sends all requests at once. The answers are in their order.
     pub(crate) async fn ask(&self, requests: &[Ask<'_>], deadline: Deadline, trace: &Trace) -> Vec<Answer> {
         let started = trace.begin(Phase::Rpc);
-        let answers = join_all(requests.iter().map(|request| self.answer(*request, deadline)).collect()).await;
+        let mut answers = join_all(requests.iter().map(|request| self.answer(*request, deadline)).collect()).await;
+        if self.settings.gzip.is_some() {
+            Box::pin(self.hint_at_gzip_in(requests, &mut answers, deadline)).await;
+        }
         trace.end(Phase::Rpc, started, || {
             let texts = answers.iter().flat_map(|answer| match answer {
                 Ok(statuses) => statuses.iter().map(|(_, status)| status_name(*status)).collect(),
@@ -138,11 +148,11 @@ impl Caller<'_> {
     /// # Errors
     /// Those of the phase rpc.
     pub(crate) async fn check(&self, service: &str, deadline: Deadline) -> Result<i32, Failure> {
+        let asked = Instant::now();
         let request = self.request(HealthCheckRequest { service: service.to_owned() }, Some(deadline));
         let response = deadline.bound(self.client(Expected::OneMessage(MAX_MESSAGE)).check(request)).await;
         let response = response.map_err(|_| self.timed_out(CHECK, deadline))?;
-        let response =
-            response.map_err(|status| hint_at_service(service, self.failure(CHECK, &status, Some(deadline))))?;
+        let response = response.map_err(|status| hint_at_service(service, self.failure(CHECK, &status, asked)))?;
         Ok(response.into_inner().status)
     }
 
@@ -161,14 +171,16 @@ impl Caller<'_> {
     }
 
     async fn list(&self, deadline: Deadline) -> Answer {
+        let asked = Instant::now();
         let guard = self.guard(Expected::OneMessage(MAX_LIST));
         let request = self.request(list::HealthListRequest {}, Some(deadline));
-        let response = deadline.bound(list::list(guard, self.origin(), self.settings.gzip, request)).await;
+        let response = deadline.bound(list::list(guard, self.origin(), self.settings.gzip.is_some(), request)).await;
         match response.map_err(|_| self.timed_out(LIST, deadline))? {
             Ok(statuses) => list::statuses(statuses),
             Err(status) => {
-                let failure = self.failure(LIST, &status, Some(deadline));
-                Err(self.hint_at_method("List", list::explain(failure), deadline).await)
+                let failure = self.failure(LIST, &status, asked);
+                // Boxed, so that requests stay small.
+                Err(Box::pin(self.hint_at_method("List", list::explain(failure), deadline)).await)
             }
         }
     }
@@ -178,6 +190,7 @@ impl Caller<'_> {
     /// # Errors
     /// Those of the phase rpc, until the first status arrives.
     pub(crate) async fn watch(&self, service: &str, deadline: Deadline) -> Result<(i32, Updates), Failure> {
+        let asked = Instant::now();
         let mut client = self.client(Expected::Stream(MAX_MESSAGE));
         // Without `grpc-timeout`, with which the server would end the stream.
         let request = self.request(HealthCheckRequest { service: service.to_owned() }, None);
@@ -189,8 +202,8 @@ impl Caller<'_> {
             Ok(Ok((Some(first), updates))) => Ok((first.status, updates)),
             Ok(Ok((None, _))) => Err(self.watch_ended()),
             Ok(Err(status)) => {
-                let failure = hint_at_service(service, self.failure(WATCH, &status, None));
-                Err(self.hint_at_method("Watch", failure, deadline).await)
+                let failure = hint_at_service(service, self.failure(WATCH, &status, asked));
+                Err(Box::pin(self.hint_at_method("Watch", failure, deadline)).await)
             }
             Err(_) => Err(self.timed_out(WATCH, deadline)),
         }
@@ -205,12 +218,13 @@ impl Caller<'_> {
             Ok(Some(update)) => Ok(update.status),
             Ok(None) => Err(self.watch_ended()),
             Err(status) => {
-                let failure = self.failure(WATCH, &status, None);
+                let failure = self.cause(guard_failure(&status));
                 // What would refuse a new request only ends one that was answered.
-                let goaway = self.connection.goaway().map(|goaway| goaway.to_string());
-                match goaway.or_else(|| failure.is_for_new_connection().then(|| "GOAWAY".to_owned())) {
-                    Some(goaway) if failure.kind == Kind::StreamBroken => Err(self.watch_closed(&goaway)),
-                    _ => Err(failure),
+                match self.connection.goaway() {
+                    Some(goaway) if failure.retry == Retry::AfterGoAway || failure.is_for_new_connection() => {
+                        Err(self.watch_closed(&goaway))
+                    }
+                    _ => Err(self.failed(WATCH, failure)),
                 }
             }
         }
@@ -229,23 +243,44 @@ impl Caller<'_> {
 
     /// Distinguishes a server without this method from one without the health service, which has no `Check` either.
     async fn hint_at_method(&self, method: &str, failure: Failure, deadline: Deadline) -> Failure {
-        if failure.kind != Kind::Unimplemented {
+        if !is_unimplemented(&failure) {
             return failure;
         }
-        match self.check("", deadline).await {
-            Err(Failure { kind, .. }) if kind != Kind::ServiceUnknown => failure,
-            _ => failure.hint(format!("this server has the health service, but not its method {method}; Check works")),
+        let check = match self.check("", deadline).await {
+            Err(failure) => Err(self.hint_at_gzip("", failure, deadline).await),
+            answer => answer,
+        };
+        hints::hint_at_method(method, failure, check)
+    }
+
+    /// Adds the hint of a request that failed because it was compressed.
+    async fn hint_at_gzip_in(&self, requests: &[Ask<'_>], answers: &mut [Answer], deadline: Deadline) {
+        for (request, answer) in requests.iter().zip(answers) {
+            if let (Ask::Check(service), Err(failure)) = (request, answer) {
+                *failure = self.hint_at_gzip(service, failure.clone(), deadline).await;
+            }
+        }
+    }
+
+    /// Finds out whether a `Check` failed because it was compressed: asks again without that. The server may not have read what
+    /// it refused.
+    async fn hint_at_gzip(&self, service: &str, failure: Failure, deadline: Deadline) -> Failure {
+        let Some(name) = &self.settings.gzip else { return failure };
+        let plain = Settings { gzip: None, ..self.settings.clone() };
+        match (Caller { settings: &plain, ..*self }).check(service, deadline).await {
+            Ok(_) => failure.hint(format!("{}: without it, the server answers", leave_out(name))),
+            Err(_) => failure,
         }
     }
 
     fn client(&self, expected: Expected) -> HealthClient<Guard> {
         let client = HealthClient::with_origin(self.guard(expected), self.origin());
         let client = client.max_decoding_message_size(MAX_MESSAGE);
-        if self.settings.gzip { client.send_compressed(Gzip).accept_compressed(Gzip) } else { client }
+        if self.settings.gzip.is_some() { client.send_compressed(Gzip).accept_compressed(Gzip) } else { client }
     }
 
     fn guard(&self, expected: Expected) -> Guard {
-        Guard::new(self.connection, self.settings.gzip, expected)
+        Guard::new(self.connection, self.settings.gzip.is_some(), expected)
     }
 
     /// The origin, from which tonic takes the scheme and the authority of requests.
@@ -280,25 +315,12 @@ impl Caller<'_> {
         Failure::new(Kind::RpcTimeout, format!("{message}: connected, no answer"))
     }
 
-    /// The failure behind a tonic status. The guard reports all failures of the server. The only other one is a message
-    /// that tonic could not decode.
-    fn failure(&self, what: &str, status: &Status, deadline: Option<Deadline>) -> Failure {
-        let mut failure = guarded_failure(status).cloned().unwrap_or_else(|| {
-            Failure::new(Kind::MalformedResponse, format!("the response is malformed: {}", status.message()))
-        });
-        // The server has the same deadline (`grpc-timeout`), and may reach it slightly earlier.
-        if let Some(deadline) = deadline
-            && failure.grpc_code == Some(Code::DeadlineExceeded)
-            && deadline.is_half_over()
-        {
-            return self.timed_out(what, deadline);
-        }
-        // The end of the connection tells more than that it ended during the request.
-        if failure.kind == Kind::StreamBroken
-            && matches!(failure.retry, Retry::Never | Retry::AfterGoAway)
-            && let Some(broken) = self.connection.broken()
-        {
-            failure = broken.clone();
+    /// The failure behind a tonic status of a request that was sent at `asked`.
+    fn failure(&self, what: &str, status: &Status, asked: Instant) -> Failure {
+        let mut failure = self.cause(guard_failure(status));
+        if failure.kind == Kind::RpcFailed && failure.grpc_code == Some(Code::DeadlineExceeded) {
+            // It has our deadline (`grpc-timeout`), and may have others. In any case, it answers.
+            failure.message = format!("the server gave up {}: {}", after(asked.elapsed()), failure.message);
         }
         if failure.kind == Kind::StreamBroken
             && let Some(goaway) = self.connection.goaway()
@@ -306,26 +328,51 @@ impl Caller<'_> {
             if goaway.last_stream == 0 || failure.retry != Retry::Never && !goaway.took_requests() {
                 failure.retry = goaway.retry();
             }
-            let is_refused = failure.is_for_new_connection() || !goaway.is_routine();
-            let cause = if is_refused { REFUSED } else { &failure.message };
-            failure.message = format!("{cause}: {goaway}");
+            if failure.is_for_new_connection() || failure.retry != Retry::Never && !goaway.is_routine() {
+                failure.message = format!("{}: {goaway}", goaway.meaning());
+            } else if failure.retry != Retry::Never {
+                failure.message = format!("{}: {goaway}", failure.message);
+            }
         }
-        failure.message = format!("{what} {} failed: {}", self.target, failure.message);
-        failure
+        let failure = hint_at_authority(failure, self.settings.authority.as_str(), self.settings.authority_flag);
+        self.failed(what, failure)
+    }
+
+    /// The cause of a failure that the guard reported: how the connection ended tells more than that it ended.
+    fn cause(&self, failure: Failure) -> Failure {
+        if failure.kind != Kind::StreamBroken || failure.retry != Retry::AfterGoAway {
+            return failure;
+        }
+        match (self.connection.broken(), self.connection.meaning_of_break()) {
+            (Some(broken), _) => broken.clone(),
+            (None, Some(cause)) => Failure { message: cause, ..failure },
+            (None, None) => failure,
+        }
+    }
+
+    /// The same, with what was done on which target.
+    fn failed(&self, what: &str, failure: Failure) -> Failure {
+        Failure { message: format!("{what} {} failed: {}", self.target, failure.message), ..failure }
+    }
+}
+
+/// The failure behind a tonic status. The guard reports all failures of the server. The only other one is a message that tonic
+/// could not decode.
+fn guard_failure(status: &Status) -> Failure {
+    guarded_failure(status).cloned().unwrap_or_else(|| {
+        Failure::new(Kind::MalformedResponse, format!("the response is malformed: {}", status.message()))
+    })
+}
+
+/// How long something took, to tenths of a second.
+fn after(took: Duration) -> String {
+    match took.as_millis() / 100 {
+        0 => "at once".to_owned(),
+        tenths => format!("after {}.{}s", tenths / 10, tenths % 10),
     }
 }
 
 /// The failure that the guard reported through tonic.
 pub(crate) fn guarded_failure(status: &Status) -> Option<&Failure> {
     status.source().and_then(|source| source.downcast_ref())
-}
-
-/// Adds a hint if the server does not know the service.
-fn hint_at_service(service: &str, failure: Failure) -> Failure {
-    if failure.kind != Kind::ServiceUnknown || service.is_empty() {
-        return failure;
-    }
-    let service = excerpt(service);
-    failure
-        .hint(format!("the server does not know the service \"{service}\"; is that its full name (package.Service)?"))
 }

@@ -74,6 +74,11 @@ pub(crate) fn service_name(service: &str) -> &str {
     if service.is_empty() { "\"\"" } else { service }
 }
 
+/// Says how to undo what a flag says, or the variable that stands for it.
+pub(crate) fn leave_out(name: &str) -> String {
+    if name.starts_with('-') { format!("leave out {name}") } else { format!("unset {name}") }
+}
+
 /// Turns `camelCase` into `snake_case`, the form of names in the specifications.
 pub(crate) fn snake_case(camel_case: &str) -> String {
     let mut out = String::new();

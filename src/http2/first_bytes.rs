@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::frame_follower::{FRAME_HEADER, FrameFollower, GoAway};
+use super::frame_follower::{FRAME_HEADER, FrameFollower, GoAway, HeaderBlocks};
 
 /// How many of the first bytes are kept.
 const MAX_HEAD: usize = 512;
@@ -112,6 +112,16 @@ impl Received {
     /// The last GOAWAY, as far as it arrived.
     pub(super) fn goaway(&self) -> Option<GoAway> {
         self.frames.goaway()
+    }
+
+    /// Whether the server reset a stream.
+    pub(super) fn has_reset(&self) -> bool {
+        self.frames.has_reset()
+    }
+
+    /// The blocks of headers that came.
+    pub(super) fn blocks(&self) -> &HeaderBlocks {
+        self.frames.blocks()
     }
 
     /// How many requests the server allows at once, if it says so.

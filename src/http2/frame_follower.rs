@@ -1,11 +1,24 @@
 //! Follows the frames that a peer sends as their bytes pass. It keeps the last GOAWAY, which says why the server ends a
-//! connection that lived long, and how many requests the server allows at once.
+//! connection that lived long, how many requests the server allows at once, and how headers came.
 
+/// The most that the response's headers may take, decoded, in bytes.
+pub(super) const MAX_HEADERS: u32 = 64 * 1024;
 /// The length of a frame's header, in bytes (RFC 9113, section 4.1).
 pub(super) const FRAME_HEADER: usize = 9;
-/// The types of the frames whose payload is read.
+/// The types of frames (RFC 9113, section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+/// The flags of HEADERS: the block ends here; there is padding, or a priority.
+const END_HEADERS: u8 = 4;
+const PADDED_OR_PRIORITY: u8 = 0x28;
+/// How many CONTINUATION frames h2 takes for one block of our limit.
+const MOST_CONTINUATIONS: usize = 5;
 /// How much of a payload is kept, in bytes. Messages cut the text of a GOAWAY to less, and SETTINGS are shorter.
 const MAX_PAYLOAD: usize = 1024;
 /// The parameter `SETTINGS_MAX_CONCURRENT_STREAMS` (RFC 9113, section 6.5.2).
@@ -39,6 +52,55 @@ impl GoAway {
     }
 }
 
+/// The blocks of headers that came, and whether the frames around them are in order.
+#[derive(Debug, Default, Clone)]
+pub(super) struct HeaderBlocks {
+    /// The stream of the block that has not ended, with the number of its CONTINUATION frames and of its bytes.
+    open: Option<(u32, usize, usize)>,
+    has_ended: bool,
+    is_out_of_order: bool,
+}
+
+impl HeaderBlocks {
+    /// Takes the header of a frame.
+    fn take(&mut self, [a, b, c, kind, flags, stream @ ..]: [u8; FRAME_HEADER]) {
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        // Servers answer on the odd streams that the client opened.
+        let stream = u32::from_be_bytes(stream);
+        let is_ours = stream % 2 == 1;
+        let is_in_order = match (kind, self.open) {
+            (CONTINUATION, Some((open, ..))) => stream == open,
+            (_, Some(_)) => false,
+            (HEADERS, None) => is_ours && flags & PADDED_OR_PRIORITY == 0,
+            (DATA, None) => is_ours && self.has_ended && flags & PADDED_OR_PRIORITY == 0,
+            (SETTINGS, None) => stream == 0 && length.is_multiple_of(6),
+            (PING, None) => stream == 0 && length == 8,
+            (GOAWAY, None) => stream == 0 && length >= 8,
+            (WINDOW_UPDATE | RST_STREAM, None) => length == 4,
+            (other, None) => other > CONTINUATION,
+        };
+        self.is_out_of_order |= !is_in_order;
+        if !matches!(kind, HEADERS | CONTINUATION) {
+            return;
+        }
+        let (_, frames, bytes) = self.open.unwrap_or_default();
+        let is_end = flags & END_HEADERS != 0;
+        self.has_ended |= is_end;
+        let more = (stream, frames + usize::from(kind == CONTINUATION), bytes.saturating_add(length));
+        self.open = if is_end { None } else { Some(more) };
+    }
+
+    /// Whether a block goes on and on, in frames that are smaller than its size needs.
+    pub(super) fn is_flood(&self) -> bool {
+        self.open.is_some_and(|(_, frames, bytes)| frames > MOST_CONTINUATIONS && bytes <= MAX_HEADERS as usize)
+    }
+
+    /// Whether a block has ended, and all frames are of the right length and order.
+    pub(super) fn only_their_content_can_be_wrong(&self) -> bool {
+        self.has_ended && !self.is_out_of_order
+    }
+}
+
 /// Where in the peer's frames its bytes have come to.
 #[derive(Debug, Default)]
 pub(super) struct FrameFollower {
@@ -50,6 +112,8 @@ pub(super) struct FrameFollower {
     payload: Vec<u8>,
     last: Option<GoAway>,
     max_streams: Option<u32>,
+    blocks: HeaderBlocks,
+    has_reset: bool,
 }
 
 impl FrameFollower {
@@ -61,7 +125,9 @@ impl FrameFollower {
                 let (header, rest) = bytes.split_at(bytes.len().min(FRAME_HEADER - self.header.len()));
                 self.header.extend_from_slice(header);
                 bytes = rest;
-                if let [a, b, c, _, _, _, _, _, _] = *self.header {
+                if let Ok(header @ [a, b, c, ..]) = <[u8; FRAME_HEADER]>::try_from(self.header.as_slice()) {
+                    self.blocks.take(header);
+                    self.has_reset |= self.kind() == Some(RST_STREAM);
                     has_ended |= self.payload_left(u32::from_be_bytes([0, a, b, c]) as usize);
                 }
                 continue;
@@ -112,6 +178,16 @@ impl FrameFollower {
     /// How many requests the server allows at once, if it says so.
     pub(super) fn max_streams(&self) -> Option<u32> {
         self.max_streams
+    }
+
+    /// Whether the server reset a stream.
+    pub(super) fn has_reset(&self) -> bool {
+        self.has_reset
+    }
+
+    /// The blocks of headers that came.
+    pub(super) fn blocks(&self) -> &HeaderBlocks {
+        &self.blocks
     }
 
     /// Whether a whole GOAWAY has arrived.
@@ -191,6 +267,42 @@ mod tests {
         // An acknowledgement, and another frame.
         follower.take(&[frame(SETTINGS, &[]), frame(6, &[0, 3, 0, 0, 0, 0, 0, 7])].concat());
         assert_eq!((follower.max_streams(), follower.goaway()), (Some(1), None));
+    }
+
+    #[test]
+    fn blocks_of_headers_are_followed() {
+        let on = |stream: u8, kind, flags, payload: &[u8]| {
+            let mut frame = frame(kind, payload);
+            (frame[4], frame[8]) = (flags, stream);
+            frame
+        };
+        let complete = on(1, HEADERS, END_HEADERS, &[0x88]);
+        let open = on(1, HEADERS, 0, &[0x88]);
+        let more = on(1, CONTINUATION, 0, &[]);
+        let end = on(1, CONTINUATION, END_HEADERS, &[]);
+        let data = on(1, DATA, 0, &[0; 5]);
+        let settings = frame(SETTINGS, &[0, 4, 0, 0, 0, 1]);
+        for (frames, is_flood, only_content) in [
+            (vec![&settings], false, false),
+            (vec![&settings, &complete, &data, &complete], false, true),
+            (vec![&open, &more, &end, &data], false, true),
+            (vec![&open, &data], false, false),
+            (vec![&complete, &more], false, false),
+            (vec![&data, &complete], false, false),
+            ([vec![&open], vec![&more; 5]].concat(), false, false),
+            ([vec![&open], vec![&more; 6]].concat(), true, false),
+        ] {
+            let bytes: Vec<u8> = frames.into_iter().flatten().copied().collect();
+            for piece in [1, 4, bytes.len()] {
+                let mut follower = FrameFollower::default();
+                for piece in bytes.chunks(piece) {
+                    follower.take(piece);
+                }
+                let blocks = follower.blocks();
+                let found = (blocks.is_flood(), blocks.only_their_content_can_be_wrong());
+                assert_eq!(found, (is_flood, only_content), "{bytes:?}");
+            }
+        }
     }
 
     #[test]

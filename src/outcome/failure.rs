@@ -36,6 +36,8 @@ pub struct Failure {
     pub(crate) hint: Option<String>,
     /// The status code of the RPC, if the server sent one or its HTTP status maps to one.
     pub(crate) grpc_code: Option<Code>,
+    /// The HTTP status, if that is the failure.
+    pub(crate) http_status: Option<u16>,
     /// Whether another attempt may help.
     pub(crate) retry: Retry,
     /// Whether waiting may help although the kind is final.
@@ -48,7 +50,15 @@ impl Failure {
 
     /// Makes a failure that is final and has no hint.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, grpc_code: None, retry: Retry::Never, may_end: false }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            grpc_code: None,
+            http_status: None,
+            retry: Retry::Never,
+            may_end: false,
+        }
     }
 
     /// Adds what to do about it.

@@ -268,10 +268,10 @@ Rpc {
         "send less metadata, or let the server allow more"
     Unimplemented "unimplemented" Final
         "health check of localhost:50051 failed: UNIMPLEMENTED: unknown service grpc.health.v1.Health"
-        "register the health service in the server, or probe the port that has it; with `-list` or `-watch` the hint says whether only that method is missing"
+        "register the health service in the server, or probe the port that has it; with `-list` or `-watch` the hint says whether only that method is missing; a proxy may have no route for the request's `:authority`"
     ServiceUnknown "service-unknown" Transient
         "health check of localhost:50051 failed: NOT_FOUND: service not registered"
-        "is that the full name, `package.Service`?"
+        "is that the full name, `package.Service`? Without `-service`: name one, or try `-list`"
     Unauthenticated "unauthenticated" Final
         "health check of localhost:50051 failed: UNAUTHENTICATED"
         "credentials by `-rpc-header-file`, or leave health checks open in the server"
@@ -283,7 +283,7 @@ Rpc {
         "the server, or what is behind a proxy, is not ready"
     HttpStatus "http-status" Final
         "health check of localhost:8080 failed: the server answered HTTP 502 Bad Gateway (UNAVAILABLE)"
-        "a proxy answers; look behind it"
+        "a proxy answers; look behind it; 503 may also be the server's own"
     NotGrpc "not-grpc" Final
         "health check of localhost:8080 failed: the response is not gRPC: its content type is \"text/html\""
         "an HTTP server or a proxy answers; probe the gRPC port"

@@ -27,7 +27,7 @@ use super::{
     status::{GRPC_STATUS, http_status, is_grpc, malformed, not_grpc, status, status_failure, trailers_only},
 };
 use crate::{
-    http2::{Connection, request_failure, reset_silently},
+    http2::{Connection, FirstBytes, Stage, ended_silently, request_failure},
     outcome::{Failure, Kind, Retry},
 };
 
@@ -46,6 +46,8 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     requests: SendRequest<Body>,
+    /// What came on the connection.
+    seen: FirstBytes,
     /// How large the server allows the request's headers to be, in bytes.
     max_headers: Option<u32>,
     /// Whether the request accepts a compressed response.
@@ -92,25 +94,35 @@ impl Service<Request<Body>> for Guard {
 impl Guard {
     /// A guard of requests on this connection.
     pub(crate) fn new(connection: &Connection, gzip: bool, expected: Expected) -> Self {
-        Self { requests: connection.requests.clone(), max_headers: connection.max_headers(), gzip, expected }
+        let (requests, seen) = (connection.requests.clone(), connection.seen());
+        Self { requests, seen, max_headers: connection.max_headers(), gzip, expected }
     }
 
     /// Sends the request once.
     async fn attempt(&mut self, request: &Outgoing) -> Result<Response<Body>, Failure> {
         let response = self.requests.send_request(request.request());
-        let response = response.await.map_err(|error| request_failure(&error))?;
+        let response = response.await.map_err(|error| request_failure(&error, Stage::Awaited, &self.seen))?;
         match self.expected {
-            Expected::Stream(most) if response.status() == StatusCode::OK => pass_stream(response, self.gzip, most),
+            Expected::Stream(most) if response.status() == StatusCode::OK => {
+                pass_stream(response, self.seen.clone(), self.gzip, most)
+            }
             // With another HTTP status, a status in the trailers means the same for both.
-            Expected::OneMessage(most) | Expected::Stream(most) => pass_one(response, self.gzip, most).await,
+            Expected::OneMessage(most) | Expected::Stream(most) => {
+                pass_one(response, &self.seen, self.gzip, most).await
+            }
         }
     }
 }
 
 /// Reads the whole response and passes it on if it is complete and has one message of at most `most` bytes.
-async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (Begun { head, is_gzip, if_empty }, body) = split(response, gzip)?;
-    let (mut message, trailers) = match read_body(body, is_gzip, most).await {
+async fn pass_one(
+    response: Response<Incoming>,
+    seen: &FirstBytes,
+    gzip: bool,
+    most: usize,
+) -> Result<Response<Body>, Failure> {
+    let (Begun { head, compression, if_empty }, body) = split(response, gzip)?;
+    let (mut message, trailers) = match read_body(body, seen, compression, most).await {
         // A response with another HTTP status need not have a message.
         Err(Failure { kind: Kind::MalformedResponse, .. }) if head.status != StatusCode::OK => {
             return Err(http_status(head.status));
@@ -125,7 +137,7 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
     };
     match status(&trailers) {
         Some(Ok(0)) => {}
-        Some(Ok(code)) => return Err(status_failure(code, &trailers, gzip)),
+        Some(Ok(code)) => return Err(status_failure(code, &trailers)),
         _ if head.status != StatusCode::OK => return Err(http_status(head.status)),
         Some(Err(failure)) => return Err(failure),
         None => return Err(malformed("its trailers have no grpc-status")),
@@ -153,7 +165,7 @@ async fn pass_one(response: Response<Incoming>, gzip: bool, most: usize) -> Resu
 struct Begun {
     /// Without the headers that tonic would read again and treat leniently.
     head: Parts,
-    is_gzip: bool,
+    compression: Compression,
     /// What it means if the body ends without messages and trailers.
     if_empty: Failure,
 }
@@ -165,30 +177,35 @@ struct Begun {
 fn split(response: Response<Incoming>, gzip: bool) -> Result<(Begun, Incoming), Failure> {
     let (mut head, body) = response.into_parts();
     if body.is_end_stream() {
-        Err(trailers_only(head.status, &head.headers, gzip))
+        Err(trailers_only(head.status, &head.headers))
     } else if !is_grpc(&head.headers) {
         Err(not_grpc(head.status, &head.headers))
     } else {
-        let if_empty = trailers_only(head.status, &head.headers, gzip);
-        let is_gzip = gzip && is_gzip(&head.headers);
+        let if_empty = trailers_only(head.status, &head.headers);
+        let compression = Compression::of(&head.headers, gzip);
         head.headers = HeaderMap::new();
-        Ok((Begun { head, is_gzip, if_empty }, body))
+        Ok((Begun { head, compression, if_empty }, body))
     }
 }
 
 /// Returns a response whose messages the caller reads as they arrive. Fails if it is not gRPC.
-fn pass_stream(response: Response<Incoming>, gzip: bool, most: usize) -> Result<Response<Body>, Failure> {
-    let (Begun { head, is_gzip, if_empty }, body) = split(response, gzip)?;
+fn pass_stream(
+    response: Response<Incoming>,
+    seen: FirstBytes,
+    gzip: bool,
+    most: usize,
+) -> Result<Response<Body>, Failure> {
+    let (Begun { head, compression, if_empty }, body) = split(response, gzip)?;
     let if_empty = Some(if_empty);
-    Ok(Response::from_parts(head, Body::new(GuardedStream { body, gzip, is_gzip, most, if_empty, unread: Vec::new() })))
+    let stream = GuardedStream { body, seen, compression, most, if_empty, unread: Vec::new() };
+    Ok(Response::from_parts(head, Body::new(stream)))
 }
 
 /// A body that yields complete messages and ends with status 0 or a failure.
 struct GuardedStream {
     body: Incoming,
-    /// Whether the request accepts a compressed response, and whether this is one.
-    gzip: bool,
-    is_gzip: bool,
+    seen: FirstBytes,
+    compression: Compression,
     /// The maximum size of a message in bytes.
     most: usize,
     /// What it means if the body ends without messages and trailers, until a byte arrives.
@@ -200,7 +217,7 @@ struct GuardedStream {
 impl GuardedStream {
     /// The next message, if all of it has arrived.
     fn message(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        check_prefix(&self.unread, self.is_gzip, self.most)?;
+        check_prefix(&self.unread, self.compression, self.most)?;
         let Some(length) = announced_length(&self.unread).filter(|length| PREFIX + length <= self.unread.len()) else {
             return Ok(None);
         };
@@ -214,7 +231,7 @@ impl GuardedStream {
         match status(trailers) {
             Some(Ok(0)) if !self.unread.is_empty() => Err(malformed("the message was cut off")),
             Some(Ok(0)) => Ok(Frame::trailers(status_zero())),
-            Some(Ok(code)) => Err(status_failure(code, trailers, self.gzip)),
+            Some(Ok(code)) => Err(status_failure(code, trailers)),
             Some(Err(failure)) => Err(failure),
             None => Err(malformed("its trailers have no grpc-status")),
         }
@@ -232,12 +249,12 @@ impl hyper::body::Body for GuardedStream {
             }
             let frame = match task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Some(Err(request_failure(&error)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(request_failure(&error, Stage::Begun, &self.seen)))),
                 None if self.body.is_end_stream() => {
                     let failure = self.if_empty.take().unwrap_or_else(without_trailers);
                     return Poll::Ready(Some(Err(failure)));
                 }
-                None => return Poll::Ready(Some(Err(reset_silently()))),
+                None => return Poll::Ready(Some(Err(ended_silently(&self.seen)))),
             };
             match frame.into_data() {
                 Ok(data) => {
@@ -248,7 +265,9 @@ impl hyper::body::Body for GuardedStream {
                 }
                 Err(frame) => {
                     return Poll::Ready(Some(
-                        frame.trailers_ref().map_or_else(|| Err(reset_silently()), |trailers| self.end(trailers)),
+                        frame
+                            .trailers_ref()
+                            .map_or_else(|| Err(ended_silently(&self.seen)), |trailers| self.end(trailers)),
                     ));
                 }
             }
@@ -262,10 +281,14 @@ fn without_trailers() -> Failure {
 }
 
 /// Refuses a message as soon as its first bytes show that it cannot be one.
-fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failure> {
+fn check_prefix(message: &[u8], compression: Compression, most: usize) -> Result<(), Failure> {
     match message.first() {
         Some(0) | None => {}
-        Some(1) if is_gzip => {}
+        Some(1) if compression == Compression::Gzip => {}
+        Some(1) if compression == Compression::UnaskedGzip => {
+            let cause = "the message is compressed with gzip, which the request does not accept";
+            return Err(malformed(cause).hint("add -gzip, which accepts it"));
+        }
         Some(1) => return Err(malformed("the message is compressed in a way that was not agreed on")),
         Some(flag) => return Err(malformed(&format!("the message has the unknown compression flag {flag}"))),
     }
@@ -277,10 +300,27 @@ fn check_prefix(message: &[u8], is_gzip: bool, most: usize) -> Result<(), Failur
     }
 }
 
-/// Whether gzip is the only encoding of a response.
-fn is_gzip(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(GRPC_ENCODING).iter();
-    encodings.next().is_some_and(|encoding| encoding == "gzip") && encodings.next().is_none()
+/// How the messages of a response may be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    /// With gzip, as the request accepts.
+    Gzip,
+    /// With gzip, which the request does not accept.
+    UnaskedGzip,
+    /// Not at all, or in another way.
+    Other,
+}
+
+impl Compression {
+    /// By the only encoding of a response. `gzip` says whether the request accepts gzip.
+    fn of(headers: &HeaderMap, gzip: bool) -> Self {
+        let mut encodings = headers.get_all(GRPC_ENCODING).iter();
+        match (encodings.next().is_some_and(|encoding| encoding == "gzip"), encodings.next()) {
+            (true, None) if gzip => Self::Gzip,
+            (true, None) => Self::UnaskedGzip,
+            _ => Self::Other,
+        }
+    }
 }
 
 fn status_zero() -> HeaderMap {
@@ -288,16 +328,21 @@ fn status_zero() -> HeaderMap {
 }
 
 /// Reads a body to its end. Fails as soon as it cannot be one message of at most `most` bytes.
-async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+async fn read_body(
+    mut body: Incoming,
+    seen: &FirstBytes,
+    compression: Compression,
+    most: usize,
+) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
     let mut message = Vec::new();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| request_failure(&error))?;
+        let frame = frame.map_err(|error| request_failure(&error, Stage::Begun, seen))?;
         match frame.into_data() {
             Ok(data) => message.extend_from_slice(&data),
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
-        check_prefix(&message, is_gzip, most)?;
+        check_prefix(&message, compression, most)?;
         let announced = announced_length(&message);
         reserve(&mut message, announced);
         if message.len() > PREFIX + most {
@@ -305,8 +350,7 @@ async fn read_body(mut body: Incoming, is_gzip: bool, most: usize) -> Result<(Ve
         }
     }
     if !body.is_end_stream() {
-        // hyper ends the body of a stream that was reset with NO_ERROR or CANCEL as if it were complete.
-        return Err(reset_silently());
+        return Err(ended_silently(seen));
     }
     Ok((message, trailers))
 }

@@ -12,14 +12,22 @@ use crate::{
 /// How much of a server's text a message repeats, in bytes.
 const MAX_TEXT: usize = 1000;
 
+/// What to do where a server does not know who asks.
+const GIVE_CREDENTIALS: &str = "the server requires credentials; give them with -rpc-header";
+
+/// What to do where there is no health service.
+pub(super) const NO_SERVICE: &str =
+    "this server does not offer the health service; register it, or probe the port that does";
+pub(super) const NO_SERVICE_ON_PORT: &str = "no gRPC health service answers on this port; probe the port that has it";
+
 pub(super) const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
 
 /// The failure of a response that consists of headers only (PROTOCOL-HTTP2.md, Trailers-Only): a status in them counts. Tomcat
 /// ends it by an empty DATA frame.
-pub(super) fn trailers_only(http: StatusCode, headers: &HeaderMap, gzip: bool) -> Failure {
+pub(super) fn trailers_only(http: StatusCode, headers: &HeaderMap) -> Failure {
     match status(headers) {
-        Some(Ok(code @ 1..)) => status_failure(code, headers, gzip),
+        Some(Ok(code @ 1..)) => status_failure(code, headers),
         _ if http != StatusCode::OK || !is_grpc(headers) => not_grpc(http, headers),
         Some(Ok(_)) => malformed("status OK, but no message"),
         Some(Err(failure)) => failure,
@@ -52,7 +60,7 @@ pub(super) fn status(headers: &HeaderMap) -> Option<Result<u32, Failure>> {
 }
 
 /// The failure for a gRPC status.
-pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Failure {
+pub(super) fn status_failure(status: u32, headers: &HeaderMap) -> Failure {
     let code = i32::try_from(status).map_or(Code::Unknown, Code::from);
     let kind = match code {
         Code::Unimplemented => Kind::Unimplemented,
@@ -66,28 +74,25 @@ pub(super) fn status_failure(status: u32, headers: &HeaderMap, gzip: bool) -> Fa
     if i32::from(code).unsigned_abs() != status {
         cause += &format!(" (grpc-status {status})");
     }
+    let mut has_text = false;
     if let Some(message) = headers.get(GRPC_MESSAGE) {
         // Percent-encoded UTF-8 by the specification. The status counts even if it is not.
         let message = percent_decode(message.as_bytes()).decode_utf8_lossy();
-        if !message.is_empty() {
+        has_text = !message.is_empty();
+        if has_text {
             cause += &format!(": {}", printable(&message, MAX_TEXT));
         }
     }
     let failure = Failure::new(kind, cause).code(code);
     match kind {
-        Kind::Unimplemented if gzip => {
-            failure.hint("this server does not offer the health service, or does not understand -gzip")
-        }
-        Kind::Unimplemented => {
-            failure.hint("this server does not offer the health service; register it, or probe the port that does")
-        }
-        Kind::Unauthenticated => failure.hint("the server requires credentials; give them with -rpc-header"),
+        Kind::Unimplemented if has_text => failure.hint(NO_SERVICE),
+        Kind::Unauthenticated => failure.hint(GIVE_CREDENTIALS),
         _ => failure,
     }
 }
 
 /// The name of a code in the gRPC documentation.
-fn code_name(code: Code) -> String {
+pub(super) fn code_name(code: Code) -> String {
     snake_case(&format!("{code:?}")).to_uppercase()
 }
 
@@ -120,10 +125,12 @@ pub(super) fn http_status(status: StatusCode) -> Failure {
         _ => Code::Unknown,
     };
     let failure = Failure::new(Kind::HttpStatus, format!("the server answered HTTP {status} ({})", code_name(code)));
-    let failure = failure.code(code);
+    let failure = Failure { http_status: Some(status.as_u16()), ..failure.code(code) };
     match status.as_u16() {
-        404 | 405 | 415 => failure.hint("no gRPC health service answers on this port; probe the port that has it"),
-        502..=504 => failure.hint("a proxy answers here and cannot reach the server behind it"),
+        401 => failure.hint(GIVE_CREDENTIALS),
+        405 | 415 => failure.hint(NO_SERVICE_ON_PORT),
+        502 | 504 => failure.hint("a proxy answers here and cannot reach the server behind it"),
+        503 => failure.hint("the server, or a proxy before it, is not ready"),
         _ => failure,
     }
 }

@@ -307,7 +307,7 @@ fn gzip_with_a_server_without_gzip_fails_the_rpc() {
     let ran = Probe::new([&server.addr(), "-gzip", "-exit-codes=detailed"]).run();
     let message = format!(
         "error: health check of {} failed: UNIMPLEMENTED: Content is compressed with `gzip` which isn't supported\n\
-         hint: this server does not offer the health service, or does not understand -gzip\n",
+         hint: leave out -gzip: without it, the server answers\n",
         server.address
     );
     ran.expect(3, "", &message);

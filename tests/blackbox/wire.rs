@@ -303,7 +303,8 @@ fn a_goaway_that_always_races_the_request_is_told_at_the_deadline() {
     let peer = Peer::new(|peer, _| close_in_good_order(peer, 1));
     let ran = Probe::new([&peer.addr(), "-rpc-timeout=500ms"]).run();
     let begins = format!(
-        "error: health check of {} failed: the server refused the connection: GOAWAY (NO_ERROR): \"max_idle\" (",
+        "error: health check of {} failed: the server closed the connection before it took the request: GOAWAY (NO_ERROR): \
+         \"max_idle\" (",
         peer.address
     );
     assert!(ran.code == Some(1) && ran.stderr.starts_with(&begins), "{ran}");
