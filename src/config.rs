@@ -142,7 +142,7 @@ fn describe_tls(tls: Option<&Tls>) -> String {
             let id = expected.as_ref().map_or_else(String::new, |id| format!(" spiffe-id={id}"));
             format!("tls=true spiffe=true{id}")
         }
-        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name }) => {
+        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, .. }) => {
             let trust = match trust {
                 Trust::System => "ca-cert=the system's".to_owned(),
                 Trust::File(path) => format!("ca-cert={}", path.display()),
@@ -187,12 +187,10 @@ fn question(options: &Options) -> Result<Question, Failure> {
 }
 
 fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
-    if options.spiffe.is_some() {
-        return Ok(Some(spiffe(options, target)?));
+    if let Some(given) = &options.spiffe {
+        return Ok(Some(spiffe(given, options, target)?));
     }
-    if options.tls.is_none() {
-        return Ok(None);
-    }
+    let Some(tls) = &options.tls else { return Ok(None) };
     let trust = match &options.tls_ca_cert {
         _ if options.tls_no_verify.is_some() => Trust::Anyone,
         Some(file) => Trust::File(path(file)?),
@@ -208,10 +206,11 @@ fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
             Failure::new(Kind::Usage, format!("the address: {error}")).hint("give a name with -tls-server-name")
         })?,
     };
-    Ok(Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name }))
+    let credentials = Credentials::Files(Files { trust, identity });
+    Ok(Some(Tls { credentials, server_name, given_by: tls.name.clone() }))
 }
 
-fn spiffe(options: &Options, target: &Target) -> Result<Tls, Failure> {
+fn spiffe(given: &Given, options: &Options, target: &Target) -> Result<Tls, Failure> {
     let expected = read(options.spiffe_id.as_ref(), |text| {
         // A trust domain may be given by its bare name.
         let id = if text.contains("://") { text.to_owned() } else { format!("spiffe://{text}") };
@@ -219,7 +218,7 @@ fn spiffe(options: &Options, target: &Target) -> Result<Tls, Failure> {
     })?;
     // The name is sent and not verified. A name that cannot be sent is left out, as IP addresses are.
     let server_name = server_name(target.server_name()).unwrap_or(ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()));
-    Ok(Tls { credentials: Credentials::Spiffe(expected), server_name })
+    Ok(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by: given.name.clone() })
 }
 
 /// The name of a file. Refuses the content of a file, and does not repeat it in the message.

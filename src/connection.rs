@@ -13,7 +13,7 @@ use crate::{
     deadline::Deadline,
     http2::{self, Purpose},
     net::{self, Stream, Target},
-    outcome::{Failure, Kind, Retry},
+    outcome::{Failure, Kind},
     tls,
     trace::Trace,
 };
@@ -50,8 +50,8 @@ impl Connector<'_> {
             };
             let is_over = deadline.remaining().is_zero();
             let furthest = &mut not_connected.furthest;
-            if furthest.failure.retry == Retry::WhileConnecting && !has_looked {
-                has_looked = matches!(furthest.failure.kind, Kind::ClosedEarly | Kind::TlsFailed);
+            if !has_looked && second_look::may_help(&furthest.failure) {
+                has_looked = true;
                 second_look::explain(&mut furthest.failure, self.target, furthest.address, self.tls, deadline).await;
             }
             retries.after(not_connected.into_failure(self.target, trace), is_over).await?;
@@ -100,11 +100,9 @@ impl Connector<'_> {
         match opened {
             Ok(http2) => Ok(Connection { http2, handshake }),
             Err(http2::NotOpened { failure, end, closed_silently }) => {
-                let by_tls = match (self.tls, handshake) {
-                    (Some(tls), Some(handshake)) => tls.late_failure(handshake, target, end.as_ref(), closed_silently),
-                    _ => None,
-                };
-                Err(by_tls.unwrap_or(failure))
+                let (Some(tls), Some(handshake)) = (self.tls, &handshake) else { return Err(failure) };
+                let by_tls = tls.late_failure(handshake, target, end.as_ref(), closed_silently);
+                Err(by_tls.unwrap_or_else(|| tls.explain_by_certificate(failure, handshake, target)))
             }
         }
     }
@@ -113,7 +111,7 @@ impl Connector<'_> {
     fn in_phase_of_break(&self, failure: Failure) -> Failure {
         match failure.kind {
             Kind::ClosedEarly if self.tls.is_some() => Failure { kind: Kind::TlsFailed, ..failure },
-            Kind::ClosedEarly => failure.hint("is this the gRPC port?"),
+            Kind::ClosedEarly => failure.hint(http2::IS_THIS_THE_PORT),
             _ => failure,
         }
     }
@@ -121,10 +119,13 @@ impl Connector<'_> {
     /// The cause of a failed request: the failure itself, or what TLS knows about the end of the connection. A server may
     /// reject our certificate only now.
     pub(crate) fn cause_of(&self, failure: Failure, connection: &Connection) -> Failure {
-        match (self.tls, connection.handshake) {
-            (Some(tls), Some(handshake)) if failure.kind == Kind::StreamBroken => tls
-                .late_failure(handshake, &self.target.address, connection.http2.end().as_ref(), false)
-                .unwrap_or(failure),
+        let (Some(tls), Some(handshake)) = (self.tls, &connection.handshake) else { return failure };
+        let target = &self.target.address;
+        match failure.kind {
+            Kind::StreamBroken => {
+                tls.failure_after_settings(handshake, target, connection.http2.end().as_ref()).unwrap_or(failure)
+            }
+            Kind::HttpStatus => tls.explain_by_certificate(failure, handshake, target),
             _ => failure,
         }
     }

@@ -18,17 +18,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
 use tonic::body::Body;
 
+pub(crate) use self::{
+    errors::{NEEDS_HTTP2, Stage, alert_name, ended_silently, request_failure},
+    first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
+    frame_follower::GoAway,
+};
 use self::{
-    errors::{NEEDS_HTTP2, connection_failure, meaning_of_break, tls_meaning},
+    errors::{connection_failure, meaning_of_break, tls_meaning},
     first_bytes::Received,
     frame_follower::MAX_HEADERS,
     read_pacer::ReadPacer,
     write_coalescer::WriteCoalescer,
-};
-pub(crate) use self::{
-    errors::{Stage, ended_silently, request_failure},
-    first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
-    frame_follower::GoAway,
 };
 use crate::{
     deadline::Deadline,
@@ -53,7 +53,7 @@ const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 6;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What to ask where a server does not speak HTTP/2, and nothing else is sure.
-const IS_THIS_THE_PORT: &str = "is this the gRPC port?";
+pub(crate) const IS_THIS_THE_PORT: &str = "is this the gRPC port?";
 
 /// What a connection is for, which decides its windows.
 #[derive(Debug, Clone, Copy)]

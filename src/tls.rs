@@ -4,6 +4,7 @@ mod anchors;
 mod certificate;
 mod certificate_failure;
 mod client_certificate;
+mod client_refusal;
 mod clock;
 mod credentials;
 mod danger;
@@ -34,7 +35,7 @@ pub(crate) use self::{
     client_certificate::{KeyProblem, certified_key},
     clock::{now, unix_time},
     credentials::{Files, Trust},
-    verifier::{NotAccepted, OurCertificate, PeerPolicy, Trusted},
+    verifier::{NotAccepted, OurIdentity, PeerPolicy, Trusted},
 };
 use self::{
     certificate::{Description, is_spiffe_id},
@@ -49,6 +50,7 @@ use crate::{
     http2::{Opening, PeerSniffer, StreamEnd},
     net::{Io, Stream, Target},
     outcome::{Failure, Phase, Session},
+    text::leave_out,
     trace::Trace,
 };
 
@@ -68,13 +70,14 @@ pub(crate) struct Client {
     /// The client certificate and its key.
     identity: Option<Arc<CertifiedKey>>,
     server_name: ServerName<'static>,
-    /// The flag that enables TLS, for hints.
-    flag: &'static str,
+    /// The flag that enables TLS, or the variable that stands for it, for hints.
+    given_by: Box<str>,
 }
 
 /// What the handshake showed, to explain a later end of the connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Handshake {
+    observed: Arc<Observed>,
     /// Whether the server requested a client certificate and may still reject it, or its absence: in TLS 1.3 it does so
     /// after our side of the handshake is complete.
     is_certificate_undecided: bool,
@@ -94,7 +97,7 @@ impl Client {
         let provider = Arc::new(provider());
         let (trusted, identity) = credentials::load(files, &provider, deadline, trace).await?;
         let identity = identity.map(Arc::new);
-        Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, flag: "-tls" })
+        Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, given_by: "-tls".into() })
     }
 
     /// Verifies servers by a policy instead of their names, and presents the certificate of `identity`. `flag` enables it.
@@ -106,25 +109,23 @@ impl Client {
     ) -> Self {
         let provider = Arc::new(provider());
         let trusted = Arc::new(Trusted::by_policy(policy, &provider));
-        Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, flag }
+        Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, given_by: flag.into() }
     }
 
     /// What is left to do after the handshake, without the trust anchors, which may be large: [`Self::late_failure`].
     pub(crate) fn after_handshake(&self) -> Self {
         let trusted = Arc::new(self.trusted.without_anchors(&self.provider));
-        let Self { provider, identity, server_name, flag, .. } = self;
-        Self {
-            provider: Arc::clone(provider),
-            trusted,
-            identity: identity.clone(),
-            server_name: server_name.clone(),
-            flag,
-        }
+        Self { trusted, ..self.clone() }
     }
 
-    /// The flag that enables TLS, for hints.
-    pub(crate) fn flag(&self) -> &'static str {
-        self.flag
+    /// The same, enabled by this flag or variable.
+    pub(crate) fn given_by(self, name: &str) -> Self {
+        Self { given_by: name.into(), ..self }
+    }
+
+    /// How to do without TLS, for hints.
+    pub(crate) fn how_to_leave_out(&self) -> String {
+        leave_out(&self.given_by)
     }
 
     /// When our certificate, or one that it was issued by, expires.
@@ -166,7 +167,8 @@ impl Client {
                 let session = self.session(&stream);
                 trace.end(Phase::Tls, started, || describe_session(&session));
                 trace.set_session(session);
-                Ok((Box::new(stream), Handshake { is_certificate_undecided: requested && !is_judged }))
+                let is_certificate_undecided = requested && !is_judged;
+                Ok((Box::new(stream), Handshake { observed: Arc::clone(&observed), is_certificate_undecided }))
             }
             Ok(Err(error)) => Err(attempt.failure(&error, &first_bytes)),
             Err(_) => Err(attempt.timed_out(deadline, &first_bytes)),
@@ -195,33 +197,56 @@ impl Client {
         self.trusted.identity_of(self.identity.as_ref()?.cert.first()?)
     }
 
-    /// The failure behind the end of a stream after the handshake: in TLS 1.3 the server rejects a client certificate, or its
-    /// absence, only then. `closed_silently` says that the server closed before it sent anything, as many do instead of
-    /// sending an alert.
+    /// The failure behind the end of a stream between the handshake and the server's SETTINGS: in TLS 1.3 the server rejects a
+    /// client certificate, or its absence, only then. `closed_silently` says that the server closed before it sent anything, as
+    /// many do instead of sending an alert.
     ///
     /// `None`: the stream ended for another reason.
     pub(crate) fn late_failure(
         &self,
-        handshake: Handshake,
+        handshake: &Handshake,
         target: &str,
         end: Option<&StreamEnd>,
         closed_silently: bool,
     ) -> Option<Failure> {
-        let observed = Observed::default();
-        if handshake.is_certificate_undecided {
-            observed.note_certificate_request();
-        }
-        let attempt = self.attempt(target, &observed);
+        let attempt = self.attempt(target, &handshake.observed);
         let by_alert = match end {
-            Some(StreamEnd::Broken(error)) => attempt.by_alert(error),
+            Some(StreamEnd::Broken(error)) => attempt.by_alert(error, handshake.is_certificate_undecided),
             _ => None,
         };
-        by_alert.or_else(|| if closed_silently { attempt.silent_refusal() } else { None })
+        let is_refusal = closed_silently && handshake.is_certificate_undecided;
+        by_alert.or_else(|| if is_refusal { attempt.silent_refusal() } else { None })
+    }
+
+    /// The failure behind the end of a stream after the server's SETTINGS, if the server rejects our certificate, or its
+    /// absence, as late as that.
+    pub(crate) fn failure_after_settings(
+        &self,
+        handshake: &Handshake,
+        target: &str,
+        end: Option<&StreamEnd>,
+    ) -> Option<Failure> {
+        match end {
+            Some(StreamEnd::Broken(error)) if handshake.is_certificate_undecided => {
+                self.attempt(target, &handshake.observed).by_alert_about_certificates(error)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the server may not like about the client certificate, or its absence, if it asked for one: added to a failure that
+    /// may come from that.
+    pub(crate) fn explain_by_certificate(&self, failure: Failure, handshake: &Handshake, target: &str) -> Failure {
+        if handshake.observed.is_certificate_requested() {
+            self.attempt(target, &handshake.observed).explain_by_certificate(failure)
+        } else {
+            failure
+        }
     }
 
     fn attempt<'a>(&'a self, target: &'a str, observed: &'a Observed) -> Attempt<'a> {
-        let Self { trusted, identity, server_name, flag, .. } = self;
-        Attempt { target, server_name, trusted, identity: identity.as_deref(), flag, observed }
+        let Self { trusted, identity, server_name, given_by, .. } = self;
+        Attempt { target, server_name, trusted, identity: identity.as_deref(), given_by, observed }
     }
 
     fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> Session {

@@ -1,4 +1,4 @@
-//! After a server closed the connection without an answer, checks on a second connection whether it speaks TLS instead of
+//! After a server closed the connection without an answer, or answered in HTTP/1, checks on a second connection whether it speaks TLS instead of
 //! plaintext, or the reverse.
 
 use std::{net::SocketAddr, time::Duration};
@@ -9,13 +9,25 @@ use crate::{
     deadline::Deadline,
     http2::{self, Purpose},
     net::{self, Stream, Target},
-    outcome::{Failure, Kind},
+    outcome::{Failure, Kind, Retry},
     tls,
     trace::Trace,
 };
 
+const ADD_TLS: &str = "add -tls";
 /// How long to wait until the server shows which protocol it speaks.
 const LIMIT: Duration = Duration::from_millis(200);
+
+/// Whether a second look may tell more: the server closed without an answer, or answered in HTTP/1, as TLS servers do to
+/// plaintext, and servers that also speak HTTP/2 do to TLS.
+pub(super) fn may_help(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::ClosedEarly | Kind::TlsFailed => failure.retry == Retry::WhileConnecting,
+        Kind::ServerSpeaksHttp1 => true,
+        Kind::TlsPlaintextServer => failure.hint.is_none(),
+        _ => false,
+    }
+}
 
 /// Names the cause of `failure` if the server speaks TLS where plaintext was tried, or plaintext where TLS was. `address` is
 /// the one that failed, where the target has several.
@@ -31,14 +43,26 @@ pub(super) async fn explain(
     match (failure.kind, tls) {
         (Kind::ClosedEarly, None) if speaks_tls(target, address, deadline).await => {
             let message = format!("no HTTP/2 from {name}: the server closes plaintext connections and answers TLS");
-            *failure = Failure::new(Kind::ServerSpeaksTls, message).hint("add -tls");
+            *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
+        }
+        (Kind::ServerSpeaksHttp1, None) if speaks_tls(target, address, deadline).await => {
+            let message = format!("{}, and answers TLS", failure.message);
+            *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
         }
         (Kind::TlsFailed, Some(tls)) if speaks_plaintext(target, address, deadline).await => {
             let message = format!(
                 "TLS handshake with {name} failed: the server does not speak TLS: it closes TLS connections and \
                  answers HTTP/2 in plaintext"
             );
-            *failure = Failure::new(Kind::TlsPlaintextServer, message).hint(format!("leave out {}", tls.flag()));
+            *failure = Failure::new(Kind::TlsPlaintextServer, message).hint(tls.how_to_leave_out());
+        }
+        (Kind::TlsPlaintextServer, Some(tls)) => {
+            if speaks_plaintext(target, address, deadline).await {
+                failure.message += ", and answers HTTP/2 in plaintext";
+                failure.hint = Some(tls.how_to_leave_out());
+            } else {
+                failure.hint = Some(http2::NEEDS_HTTP2.to_owned());
+            }
         }
         _ => {}
     }

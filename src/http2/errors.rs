@@ -19,7 +19,7 @@ const REFUSED: &str = "the server refused the connection";
 /// What a GOAWAY without an error code means in place of an answer: the server stops, or the connection is old.
 const TOOK_NOTHING: &str = "the server closed the connection before it took the request";
 /// What to do where the server wants HTTP/1.1.
-pub(super) const NEEDS_HTTP2: &str = "gRPC needs HTTP/2; is this the gRPC port, or a proxy without HTTP/2?";
+pub(crate) const NEEDS_HTTP2: &str = "gRPC needs HTTP/2; is this the gRPC port, or a proxy without HTTP/2?";
 
 impl fmt::Display for GoAway {
     /// Describes it for messages: its error code and its text.
@@ -197,7 +197,7 @@ pub(super) fn tls_meaning(error: &io::Error) -> Option<String> {
 }
 
 /// Names an alert as RFC 8446 does.
-fn alert_name(alert: AlertDescription) -> String {
+pub(crate) fn alert_name(alert: AlertDescription) -> String {
     snake_case(&format!("{alert:?}"))
 }
 

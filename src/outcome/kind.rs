@@ -204,7 +204,7 @@ Connect {
 Tls {
     TlsPlaintextServer "tls-plaintext-server" Final
         "TLS handshake with localhost:50051 failed: the server does not speak TLS"
-        "leave out `-tls`, or probe the TLS port"
+        "leave out `-tls`, or unset `GRPC_HEALTH_PROBE_TLS`, or probe the TLS port; at another protocol's port, neither helps"
     TlsCertificateExpired "tls-certificate-expired" Final
         "TLS handshake with localhost:50051 failed: the certificate expired on 2026-11-20 (3 days ago)"
         "renew it, and make the server load the new one"
@@ -221,11 +221,11 @@ Tls {
         "TLS handshake with localhost:50051 failed: the certificate is not for servers (extended key usage)"
         "issue one that is"
     TlsClientCertificateRequired "tls-client-certificate-required" Final
-        "TLS handshake with localhost:50051 failed: the server requires a client certificate (alert certificate_required)"
+        "TLS handshake with localhost:50051 failed: the server requires a client certificate of CN=Corp CA (alert certificate_required)"
         "`-tls-client-cert` and `-tls-client-key`"
     TlsClientCertificateRejected "tls-client-certificate-rejected" Final
-        "TLS handshake with localhost:50051 failed: the server rejected the client certificate (alert unknown_ca)"
-        "give one that the server's CA has issued, and that is valid"
+        "TLS handshake with localhost:50051 failed: the server rejected the client certificate (alert unknown_ca): it accepts certificates of CN=Corp CA; ours is of CN=Old CA"
+        "give one of a CA that the server accepts; renew one that has expired"
     TlsNoH2 "tls-no-h2" Final
         "TLS handshake with localhost:50051 failed: the server answered no ALPN, so it does not say that it speaks HTTP/2"
         "not the gRPC port, or a proxy without HTTP/2"

@@ -48,13 +48,14 @@ impl Prepared {
     pub(super) async fn load(plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
         let tls = match &plan.tls {
             None => None,
-            Some(Tls { credentials: Credentials::Files(files), server_name }) => {
-                Some(tls::Client::from_files(files, server_name.clone(), deadline, trace).await?)
+            Some(Tls { credentials: Credentials::Files(files), server_name, given_by }) => {
+                let client = tls::Client::from_files(files, server_name.clone(), deadline, trace).await?;
+                Some(client.given_by(given_by))
             }
-            Some(Tls { credentials: Credentials::Spiffe(expected), server_name }) => {
+            Some(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by }) => {
                 let client =
                     spiffe::tls_client(expected.as_ref(), server_name.clone(), plan.keeps_trying, deadline, trace);
-                Some(Box::pin(client).await?)
+                Some(Box::pin(client).await?.given_by(given_by))
             }
         };
         let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
@@ -67,7 +68,7 @@ impl Prepared {
     /// # Errors
     /// Those of [`Prepared::load`].
     pub(super) async fn load_again(&self, plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
-        let (Some(Tls { credentials: Credentials::Spiffe(expected), server_name }), Some(last)) =
+        let (Some(Tls { credentials: Credentials::Spiffe(expected), server_name, .. }), Some(last)) =
             (&plan.tls, &self.tls)
         else {
             return Self::load(plan, deadline, trace).await;

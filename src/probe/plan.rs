@@ -40,6 +40,8 @@ pub(crate) struct Tls {
     pub(crate) credentials: Credentials,
     /// The name to send, and to verify if certificates are verified by name.
     pub(crate) server_name: ServerName<'static>,
+    /// The flag that enables TLS, or the variable that stands for it, for hints.
+    pub(crate) given_by: String,
 }
 
 /// Where the trust anchors and our identity come from.

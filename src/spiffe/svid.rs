@@ -13,7 +13,7 @@ use x509_cert::{
 use super::id::{SpiffeId, TrustDomain};
 use crate::{
     outcome::Kind,
-    tls::{self, NotAccepted, OurCertificate, PeerPolicy, Purpose, Refused, date_time, describe, span, verify_chain},
+    tls::{self, NotAccepted, OurIdentity, PeerPolicy, Purpose, Refused, date_time, describe, span, verify_chain},
 };
 
 /// Trusts servers by their SPIFFE IDs: the bundles of trust domains, and the ID that is expected.
@@ -60,7 +60,7 @@ impl PeerPolicy for Bundles {
         id_of(certificate).ok().map(|id| id.to_string())
     }
 
-    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurCertificate {
+    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurIdentity {
         let name = id_of(certificate).map_or_else(|_| "our SVID".to_owned(), |id| format!("our SVID {id}"));
         let now = tls::now();
         let expired = describe(certificate).map(|certificate| certificate.not_after).filter(|expired| *expired < now);
@@ -71,7 +71,7 @@ impl PeerPolicy for Bundles {
             }
             None => "does the server authorize this ID, and does it have the bundle of our trust domain?".to_owned(),
         };
-        OurCertificate { name, hint }
+        OurIdentity { name, hint }
     }
 }
 

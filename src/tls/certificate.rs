@@ -8,6 +8,7 @@ use x509_cert::{
     certificate::{CertificateInner, Raw},
     der::{self, DateTime, Decode, Encode, Reader, SliceReader, asn1::UintRef, oid::ObjectIdentifier},
     ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::GeneralName},
+    name::Name,
     spki::SubjectPublicKeyInfoOwned,
 };
 
@@ -134,6 +135,17 @@ pub(crate) fn date_time(time: UnixTime) -> String {
     // The calendar of certificates ends with the year 9999.
     DateTime::from_unix_duration(Duration::from_secs(time.as_secs()))
         .map_or_else(|_| "after 9999".to_owned(), |date| date.to_string())
+}
+
+/// The day of a moment, UTC.
+pub(super) fn day(time: UnixTime) -> String {
+    let date = date_time(time);
+    date.split_once('T').map_or(date.clone(), |(day, _)| day.to_owned())
+}
+
+/// A distinguished name in DER, as RFC 4514 writes it.
+pub(super) fn name_of(name: &[u8]) -> Option<String> {
+    Some(Name::from_der(name).ok()?.to_string())
 }
 
 /// The time between two moments, in its largest unit: `3 days`.

@@ -5,9 +5,9 @@ use rustls_pki_types::ServerName;
 
 use super::{
     anchors::FlawedIssuer,
-    certificate::{Description, date_time, is_spiffe_id, span},
+    certificate::{Description, date_time, day, is_spiffe_id, span},
     clock,
-    failure::{Attempt, day},
+    failure::Attempt,
     verifier::NotAccepted,
 };
 use crate::{

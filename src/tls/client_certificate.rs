@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::{
     certificate::{describe, is_for_key},
-    observed::Observed,
+    observed::{CertificateRequest, Observed},
 };
 
 /// Why a certificate chain and a key cannot be used together.
@@ -54,8 +54,11 @@ pub(super) struct ClientIdentity {
 }
 
 impl ResolvesClientCert for ClientIdentity {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.observed.note_certificate_request();
+    fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.observed.note_certificate_request(CertificateRequest {
+            authorities: authorities.iter().map(|name| name.to_vec()).collect(),
+            takes_our_key: self.key.as_ref().is_some_and(|key| key.key.choose_scheme(schemes).is_some()),
+        });
         self.key.clone()
     }
 

@@ -3,19 +3,18 @@
 use std::io;
 
 use rustls::{AlertDescription, PeerIncompatible, sign::CertifiedKey};
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 
 use super::{
-    certificate::{date_time, describe},
-    clock,
+    client_refusal::{GIVE_ONE, OurCertificate, Refusal, Refused, is_about_certificates},
     observed::Observed,
-    verifier::{OurCertificate, Trusted},
+    verifier::Trusted,
 };
 use crate::{
     deadline::Deadline,
-    http2::{FirstBytes, Opening},
+    http2::{FirstBytes, IS_THIS_THE_PORT, Opening, alert_name},
     outcome::{Failure, Kind, Retry},
-    text::{io_cause, snake_case},
+    text::{io_cause, leave_out},
 };
 
 /// One handshake, with the data for its failure messages.
@@ -26,8 +25,8 @@ pub(super) struct Attempt<'a> {
     pub(super) trusted: &'a Trusted,
     /// Our certificate and key.
     pub(super) identity: Option<&'a CertifiedKey>,
-    /// The flag that enables TLS.
-    pub(super) flag: &'static str,
+    /// The flag that enables TLS, or the variable that stands for it.
+    pub(super) given_by: &'a str,
     pub(super) observed: &'a Observed,
 }
 
@@ -46,15 +45,15 @@ impl Attempt<'_> {
     pub(super) fn failure(&self, error: &io::Error, first_bytes: &FirstBytes) -> Failure {
         let opening = first_bytes.received().opening();
         match opening {
-            Opening::Settings | Opening::PartOfSettings(_) | Opening::Frame(_) => return self.plaintext_server(""),
+            Opening::Settings | Opening::PartOfSettings(_) | Opening::Frame(_) => return self.plaintext_server(),
             Opening::Http1(_) | Opening::Http1ForTls(_) | Opening::Text(_) | Opening::Bytes(_) => {
-                return self.plaintext_server(&format!(": it {opening}"));
+                return self.other_server(&opening);
             }
             Opening::Nothing | Opening::TlsAlert(_) | Opening::TlsRecord => {}
         }
         match tls_error(error) {
             Some(rustls::Error::InvalidCertificate(error)) => self.certificate_failure(error),
-            Some(rustls::Error::AlertReceived(alert)) => self.alert(*alert),
+            Some(rustls::Error::AlertReceived(alert)) => self.alert(*alert, self.observed.is_certificate_requested()),
             Some(rustls::Error::NoApplicationProtocol) => self.no_http2("the server refused HTTP/2 (ALPN)"),
             Some(rustls::Error::PeerIncompatible(
                 reason @ (PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -84,13 +83,25 @@ impl Attempt<'_> {
             Opening::TlsAlert(_) | Opening::TlsRecord => {
                 Failure::new(Kind::TlsTimeout, format!("{message}: the server began it and stopped"))
             }
-            _ => self.plaintext_server(&format!(": it {opening}")),
+            Opening::Settings | Opening::PartOfSettings(_) | Opening::Frame(_) => self.plaintext_server(),
+            _ => self.other_server(&opening),
         }
     }
 
-    fn plaintext_server(&self, cause: &str) -> Failure {
-        self.failed(Kind::TlsPlaintextServer, &format!("the server does not speak TLS{cause}"))
-            .hint(format!("leave out {}, or probe the server's TLS port", self.flag))
+    /// A server that speaks HTTP/2 in plaintext.
+    fn plaintext_server(&self) -> Failure {
+        self.failed(Kind::TlsPlaintextServer, "the server does not speak TLS")
+            .hint(format!("{}, or probe the server's TLS port", leave_out(self.given_by)))
+    }
+
+    /// A server that speaks another protocol. Only of HTTP/1 a second look can tell whether the server also speaks HTTP/2 in
+    /// plaintext, as some do.
+    fn other_server(&self, opening: &Opening) -> Failure {
+        let failure = self.failed(Kind::TlsPlaintextServer, &format!("the server does not speak TLS: it {opening}"));
+        match opening {
+            Opening::Http1(_) | Opening::Http1ForTls(_) => failure,
+            _ => failure.hint(IS_THIS_THE_PORT),
+        }
     }
 
     pub(super) fn no_http2(&self, cause: &str) -> Failure {
@@ -98,67 +109,68 @@ impl Attempt<'_> {
             .hint("is this the gRPC port? if it is, let the server, or the proxy before it, offer \"h2\" by ALPN")
     }
 
-    /// The failure for a TLS alert, if `error` is one.
-    pub(super) fn by_alert(&self, error: &io::Error) -> Option<Failure> {
+    /// The failure for a TLS alert, if `error` is one. `is_certificate_undecided` says whether the server may still reject our
+    /// certificate.
+    pub(super) fn by_alert(&self, error: &io::Error, is_certificate_undecided: bool) -> Option<Failure> {
         match tls_error(error) {
-            Some(rustls::Error::AlertReceived(alert)) => Some(self.alert(*alert)),
+            Some(rustls::Error::AlertReceived(alert)) => Some(self.alert(*alert, is_certificate_undecided)),
             _ => None,
         }
+    }
+
+    /// The same, if the alert is about certificates.
+    pub(super) fn by_alert_about_certificates(&self, error: &io::Error) -> Option<Failure> {
+        match tls_error(error) {
+            Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => {
+                Some(self.certificate_refused(*alert))
+            }
+            _ => None,
+        }
+    }
+
+    /// The failure of a connection that the server refused by this alert after it asked for our certificate.
+    fn certificate_refused(&self, alert: AlertDescription) -> Failure {
+        self.refused(self.our_certificate().refusal(Refused::ByAlert(alert)))
     }
 
     /// The failure when the server closes without an alert before it sends any data, as many servers do. If it requested a
     /// certificate, it can only have rejected that.
     pub(super) fn silent_refusal(&self) -> Option<Failure> {
-        if !self.observed.is_certificate_requested() {
-            return None;
-        }
-        if self.identity.is_none() {
-            let cause = "the server asked for a client certificate, got none, and closed the connection";
-            return Some(self.client_certificate_required(cause));
-        }
-        let OurCertificate { name, hint } = self.ours().unwrap_or_else(|| OurCertificate {
-            name: "ours".to_owned(),
-            hint: "does the server trust its issuer, and is it still valid? see the server's log".to_owned(),
-        });
-        let cause = format!("the server asked for a client certificate, got {name}, and closed the connection");
-        Some(self.failed(Kind::TlsClientCertificateRejected, &cause).hint(hint))
+        let is_requested = self.observed.is_certificate_requested();
+        is_requested.then(|| self.refused(self.our_certificate().refusal(Refused::ByClosing)))
     }
 
-    fn alert(&self, alert: AlertDescription) -> Failure {
+    fn refused(&self, Refusal { kind, cause, hint }: Refusal) -> Failure {
+        Failure { hint, ..self.failed(kind, &cause) }
+    }
+
+    fn our_certificate(&self) -> OurCertificate<'_> {
+        let Self { identity, observed, .. } = *self;
+        let named = identity.and_then(|identity| self.trusted.describe_ours(identity.cert.first()?));
+        OurCertificate { identity, observed, named }
+    }
+
+    /// Adds to a failure what the server asked for and got, if that may be its cause: it did not answer, or refused over HTTP, as
+    /// nginx does.
+    pub(super) fn explain_by_certificate(&self, failure: Failure) -> Failure {
+        let (kind, text, hint) = self.our_certificate().answered();
+        let message = format!("{}; {text}", failure.message);
+        match (failure.kind, failure.http_status, kind) {
+            (Kind::HttpStatus, Some(400), Some(kind)) => Failure { kind, message, hint, ..failure },
+            (Kind::HttpStatus, Some(400 | 401 | 403), _) | (Kind::ServerSilent, ..) => Failure { message, ..failure },
+            _ => failure,
+        }
+    }
+
+    fn alert(&self, alert: AlertDescription, is_certificate_undecided: bool) -> Failure {
         let cause = format!("the server refused it: alert {}", alert_name(alert));
-        // Alerts for a rejected or missing client certificate (RFC 8446, section 6.2).
-        let about_certificates = matches!(
-            alert,
-            AlertDescription::CertificateRequired
-                | AlertDescription::NoCertificate
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-                | AlertDescription::DecryptError
-                | AlertDescription::HandshakeFailure
-        );
         match alert {
-            _ if about_certificates && self.observed.is_certificate_requested() && self.identity.is_none() => self
-                .client_certificate_required(&format!(
-                    "the server requires a client certificate (alert {})",
-                    alert_name(alert)
-                )),
-            _ if about_certificates && self.observed.is_certificate_requested() => {
-                let (name, hint) = match self.ours() {
-                    Some(OurCertificate { name, hint }) => (name, Some(hint)),
-                    None => (
-                        "the client certificate".to_owned(),
-                        self.expired_identity().map(|when| format!("it expired on {when}")),
-                    ),
-                };
-                let cause = format!("the server rejected {name} (alert {})", alert_name(alert));
-                Failure { hint, ..self.failed(Kind::TlsClientCertificateRejected, &cause) }
+            // All else was agreed on before the server asked for a certificate. Servers have many names for what they do not
+            // like about it: netty with OpenSSL says internal_error, GnuTLS decode_error where it is missing.
+            _ if is_certificate_undecided => self.certificate_refused(alert),
+            AlertDescription::CertificateRequired => {
+                self.failed(Kind::TlsClientCertificateRequired, &cause).hint(GIVE_ONE)
             }
-            AlertDescription::CertificateRequired => self.client_certificate_required(&cause),
             AlertDescription::ProtocolVersion => self
                 .failed(Kind::TlsVersion, "the server speaks neither TLS 1.2 nor 1.3 (alert protocol_version)")
                 .hint("older versions are broken; the server has to offer TLS 1.2 or 1.3"),
@@ -182,35 +194,6 @@ impl Attempt<'_> {
             _ => self.failed(Kind::TlsFailed, &cause),
         }
     }
-
-    fn client_certificate_required(&self, cause: &str) -> Failure {
-        let failure = self.failed(Kind::TlsClientCertificateRequired, cause);
-        if self.identity.is_some() {
-            return failure;
-        }
-        failure.hint("give one with -tls-client-cert and -tls-client-key")
-    }
-
-    /// Our certificate in the words of the policy, if there is one.
-    fn ours(&self) -> Option<OurCertificate> {
-        self.trusted.describe_ours(self.identity?.cert.first()?)
-    }
-
-    /// When our certificate expired, if it has.
-    fn expired_identity(&self) -> Option<String> {
-        let certificate = self.identity.and_then(|key| describe(key.cert.first()?))?;
-        (certificate.not_after < clock::now()).then(|| day(certificate.not_after))
-    }
-}
-
-pub(super) fn day(time: UnixTime) -> String {
-    let date = date_time(time);
-    date.split_once('T').map_or(date.clone(), |(day, _)| day.to_owned())
-}
-
-/// Names an alert as RFC 8446 does.
-fn alert_name(alert: AlertDescription) -> String {
-    snake_case(&format!("{alert:?}"))
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {

@@ -2,10 +2,7 @@
 
 use std::{
     iter,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
 use rustls_pki_types::CertificateDer;
@@ -17,7 +14,16 @@ use super::certificate::{Description, describe};
 pub(super) struct Observed {
     /// The certificates that the server presented, its own first.
     presented: Mutex<Vec<CertificateDer<'static>>>,
-    certificate_requested: AtomicBool,
+    certificate_request: Mutex<Option<CertificateRequest>>,
+}
+
+/// The server's request for a client certificate (RFC 8446, section 4.3.2).
+#[derive(Debug, Clone, Default)]
+pub(super) struct CertificateRequest {
+    /// The names of the authorities whose certificates it accepts, in DER.
+    pub(super) authorities: Vec<Vec<u8>>,
+    /// Whether it accepts signatures by our key.
+    pub(super) takes_our_key: bool,
 }
 
 impl Observed {
@@ -36,12 +42,17 @@ impl Observed {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
-    pub(super) fn note_certificate_request(&self) {
-        self.certificate_requested.store(true, Ordering::Relaxed);
+    pub(super) fn note_certificate_request(&self, request: CertificateRequest) {
+        *self.certificate_request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    }
+
+    /// The server's request for a client certificate, if it sent one.
+    pub(super) fn certificate_request(&self) -> Option<CertificateRequest> {
+        self.certificate_request.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the server asked for a client certificate.
     pub(super) fn is_certificate_requested(&self) -> bool {
-        self.certificate_requested.load(Ordering::Relaxed)
+        self.certificate_request.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }

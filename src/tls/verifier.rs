@@ -43,12 +43,12 @@ pub(crate) trait PeerPolicy: fmt::Debug + Send + Sync {
     fn identity_of(&self, certificate: &CertificateDer<'_>) -> Option<String>;
 
     /// Our own certificate, in the words of this policy.
-    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurCertificate;
+    fn describe_ours(&self, certificate: &CertificateDer<'_>) -> OurIdentity;
 }
 
 /// Our own certificate, for the failure when a server rejects it.
 #[derive(Debug)]
-pub(crate) struct OurCertificate {
+pub(crate) struct OurIdentity {
     /// How messages name it.
     pub(crate) name: String,
     /// What to look at.
@@ -147,7 +147,7 @@ impl Trusted {
     }
 
     /// Our own certificate in the words of the policy, if there is one.
-    pub(super) fn describe_ours(&self, certificate: &CertificateDer<'_>) -> Option<OurCertificate> {
+    pub(super) fn describe_ours(&self, certificate: &CertificateDer<'_>) -> Option<OurIdentity> {
         Some(self.policy.as_ref()?.describe_ours(certificate))
     }
 }

@@ -13,6 +13,7 @@ mod every_address;
 mod examples;
 mod farewell;
 mod files;
+mod foreign_servers;
 mod headers;
 mod health;
 mod hints;

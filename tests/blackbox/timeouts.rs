@@ -63,7 +63,8 @@ fn connect_timeout_does_not_retry_final_failures() {
         "http2",
         "server-speaks-http1",
     );
-    assert_eq!(http1.connections(), 1);
+    // The second one is to check whether the server wants TLS.
+    assert_eq!(http1.connections(), 2);
     let name = "-addr=localhost:99999";
     Probe::new([name, "-connect-timeout=1h", "-output=json"]).run().expect_kind(1, "usage", "usage");
 }

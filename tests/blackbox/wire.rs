@@ -256,7 +256,7 @@ fn a_connection_is_not_blamed_for_another() {
     let ran = Probe::new([&peer.addr(), "-tls", &ca, "-service=a", "-service=b"]).run();
     let lines = format!(
         "error: a: health check of {address} failed: the server reset the stream: RST_STREAM (INTERNAL_ERROR)\n\
-         error: b: TLS handshake with {address} failed: the server refused it: alert bad_record_mac\n",
+         error: b: health check of {address} failed: the server ended TLS with the alert bad_record_mac\n",
         address = peer.address
     );
     ran.expect(1, "", &lines);
