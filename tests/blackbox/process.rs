@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     fs::{self, OpenOptions},
     io::{self, Read, Write},
     net::TcpStream,
@@ -23,7 +24,7 @@ use crate::support::{
     peer::{Connection, Peer},
     pki::{Authority, Files},
     privileges,
-    probe::{Probe, RunResult, Running},
+    probe::{PROBE_BINARY, Probe, RunResult, Running},
     server::{self, TlsSetup},
 };
 
@@ -346,14 +347,17 @@ fn connection_does_not_reuse_a_closed_standard_stream() {
     assert_eq!(goaway_code(&bytes), Some(0), "{bytes:?}");
 }
 
+/// The code of a debug build alone takes 12 MiB.
 #[test]
 fn address_space_of_16_mib_is_enough() {
+    let is_release = env::var_os(PROBE_BINARY).is_some();
     let server = server::plaintext();
     let root = Authority::new("root");
     let tls = server::tls(&root.server(&["localhost"]));
     let files = Files::new();
     let ca_cert = format!("-tls-ca-cert={}", files.write("ca.pem", &root.pem));
-    let wrapper = ["sh", "-c", "ulimit -v 16384 && exec \"$0\" \"$@\""];
+    let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", if is_release { 16_384 } else { 24_576 });
+    let wrapper = ["sh", "-c", &script];
     Probe::wrapped(&wrapper, [server.addr()]).run().expect_healthy();
     Probe::wrapped(&wrapper, [format!("localhost:{}", tls.port()), "-tls".into(), ca_cert]).run().expect_healthy();
     Probe::wrapped(&wrapper, [&server.addr(), "-service=down"]).run().expect(1, DOWN, "");

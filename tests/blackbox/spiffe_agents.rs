@@ -157,9 +157,9 @@ fn a_restart_of_the_agent_is_bridged_while_connect_timeout_lasts() {
     for (cause, restart) in [
         ("UNAVAILABLE", unavailable()),
         ("it reset the stream: RST_STREAM (INTERNAL_ERROR)", rst_stream(2)),
-        ("it closed the connection during the response", Vec::new()),
+        ("it closed the connection without a response", Vec::new()),
         // The agent did not take the request, so there is another one at once.
-        ("it refused the connection: GOAWAY", goaway(0, 0, b"")),
+        ("it closed the connection before it took the request: GOAWAY (NO_ERROR)", goaway(0, 0, b"")),
     ] {
         let answer = svid_frames(&domain);
         let agent = Peer::new(move |peer, number| {

@@ -213,6 +213,30 @@ fn a_stream_that_ends_with_goaway_is_watched_again() {
     assert_eq!((running.finish().code, stderr.rest()), (Some(1), vec!["stopped by SIGTERM".to_owned()]));
 }
 
+/// A server that closes connections in good order, as with a very short idle time, may close a new one before it takes the
+/// request: also the first of all.
+#[test]
+fn a_new_connection_that_is_refused_is_tried_again() {
+    let refused = [0, 1, 2, 4, 5, 6, 7];
+    let peer = Peer::new(move |peer, number| {
+        if refused.contains(&number) {
+            peer.take_request();
+            peer.send(goaway(0, 0, b""));
+            return peer.drain();
+        }
+        answer_watch(peer, if number == 3 { 1 } else { 2 });
+        if number == 3 {
+            peer.send(asks_to_leave());
+        }
+        peer.drain();
+    });
+    let mut running = Probe::new([&peer.addr(), "-watch", "-connect-timeout=20s"]).start();
+    let (stdout, stderr) = running.follow();
+    assert_eq!((without_time(&stdout.next()), without_time(&stdout.next())), ("status: SERVING", DOWN));
+    running.signal("-TERM");
+    assert_eq!((running.finish().code, stderr.rest()), (Some(1), vec!["stopped by SIGTERM".to_owned()]));
+}
+
 #[test]
 fn a_new_connection_that_is_refused_once_is_tried_again() {
     let peer = Peer::new(|peer, number| {

@@ -15,7 +15,7 @@ use crate::{
     deadline::Deadline,
     http2::GoAway,
     net::Target,
-    outcome::{Failure, Phase, Record},
+    outcome::{Failure, Phase, Record, Retry},
     probe::{
         each_address::{AT_ONCE, untried},
         once::Prepared,
@@ -74,7 +74,8 @@ impl Route<'_> {
         let latest = RefCell::new(self.kept(&prepared));
         let mut first = Some((prepared, deadline));
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut may_retry_at_once = true;
+        // When the server was last left, and how often it has refused a new connection since.
+        let (mut left, mut refusals) = (Instant::now(), 0);
         // Whether the server has asked to leave, and nothing has failed since.
         let mut is_asked = false;
         let mut was_short = false;
@@ -101,16 +102,29 @@ impl Route<'_> {
                     }
                 }
                 Ended::Failed(failure) => {
-                    let is_refused = !has_begun && failure.is_for_new_connection();
-                    if !(is_refused && may_retry_at_once) {
+                    let is_refused = !has_begun && self.is_tried_again(&failure, left, refusals);
+                    refusals += 1;
+                    if !is_refused {
                         (is_asked, leaving) = (false, None);
                         self.watch.report_loss(self.index, failure, self.trace.record()).await;
                     }
                     self.beside(&mut leaving, sleep(backoff.jittered_pause())).await;
                 }
             }
-            may_retry_at_once = has_begun;
+            if has_begun {
+                (left, refusals) = (Instant::now(), 0);
+            }
             was_short = is_short;
+        }
+    }
+
+    /// Whether a refusal is not told, but tried again on a new connection: once, or until `-connect-timeout` is over where the
+    /// server only closes connections in good order.
+    fn is_tried_again(&self, failure: &Failure, left: Instant, refusals: u32) -> bool {
+        match failure.retry {
+            Retry::UntilDeadline => left.elapsed() < self.watch.plan.connect_timeout,
+            Retry::OnNewConnection => refusals == 0,
+            _ => false,
         }
     }
 
