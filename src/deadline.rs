@@ -19,6 +19,8 @@ const THREAD_STACK: usize = 256 * 1024;
 pub(crate) struct Deadline {
     at: Instant,
     limit: Duration,
+    /// Whether it bounds the whole run, or a probe of several.
+    is_of_run: bool,
 }
 
 /// The deadline expired.
@@ -38,7 +40,12 @@ pub(crate) enum Unfinished {
 impl Deadline {
     /// Sets a deadline at `limit` after `start`.
     pub(crate) fn new(start: Instant, limit: Duration) -> Self {
-        Self { at: start + limit.min(MAX_LIMIT), limit }
+        Self { at: start + limit.min(MAX_LIMIT), limit, is_of_run: false }
+    }
+
+    /// Sets a deadline for the whole run, which the deadlines of its steps keep within.
+    pub(crate) fn of_run(start: Instant, limit: Duration) -> Self {
+        Self { is_of_run: true, ..Self::new(start, limit) }
     }
 
     /// The earlier of the two.
@@ -54,9 +61,9 @@ impl Deadline {
         format_duration(self.limit)
     }
 
-    /// Whether the deadline comes from a timeout of this length.
-    pub(crate) fn is_from(&self, limit: Duration) -> bool {
-        self.limit == limit
+    /// Whether it is that of the whole run, not of a step.
+    pub(crate) fn is_of_run(&self) -> bool {
+        self.is_of_run
     }
 
     /// The time left until the deadline, zero when it is over.

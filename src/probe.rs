@@ -6,7 +6,7 @@ mod plan;
 mod wait;
 mod watch;
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -48,7 +48,7 @@ pub async fn run(
     trace: &Trace,
     progress: &Progress,
 ) -> Ended {
-    let overall = plan.timeout.map(|timeout| Deadline::new(start, timeout));
+    let overall = plan.timeout.map(|timeout| Deadline::of_run(start, timeout));
     let watch = match &plan.question {
         Question::Watch(service) => {
             let changes = Changes { style, target: &plan.target.address, progress };
@@ -56,11 +56,15 @@ pub async fn run(
         }
         Question::Check(_) | Question::List => None,
     };
+    // What `-wait` waits for between two attempts.
+    let waits_for = RefCell::new(None);
     let work = async {
         // The rare modes are boxed, so that a plain probe stays small.
         let mut results = match (&watch, plan.wait) {
             (Some(watch), _) => Box::pin(watch.run(start)).await?,
-            (None, Some(wait)) => Box::pin(probe_until_healthy(plan, wait, start, overall, trace, progress)).await,
+            (None, Some(wait)) => {
+                Box::pin(probe_until_healthy(plan, wait, start, overall, trace, progress, &waits_for)).await
+            }
             (None, None) => probe_addresses(plan, start, overall, trace).await,
         };
         if let [ProbeResult { address: None, verdicts: Err(failure), .. }] = &mut *results {
@@ -83,8 +87,12 @@ pub async fn run(
             Ended::Reported(watch.health())
         }
         _ => {
-            let phase = trace.phase();
-            let message = format!("{reason} during {}", phase.activity());
+            let waits_for: Option<Failure> = waits_for.take();
+            let phase = waits_for.as_ref().map_or_else(|| trace.phase(), |failure| failure.kind.phase());
+            let message = match waits_for {
+                Some(failure) => format!("{reason} between two attempts, waiting: {failure}"),
+                None => format!("{reason} during {}", phase.activity()),
+            };
             let failure = Failure::new(Kind::Interrupted(phase), message);
             Ended::Results(NonEmpty::one(ProbeResult::failed(failure, Some(trace.record()), start.elapsed())))
         }
@@ -94,7 +102,7 @@ pub async fn run(
 /// Why a run that has its results should end, though not all of them are written: a signal has arrived, or `-timeout` is over.
 #[must_use]
 pub fn stopped(plan: &Plan, start: Instant, signals: &Signals) -> Option<String> {
-    let overall = plan.timeout.map(|timeout| Deadline::new(start, timeout));
+    let overall = plan.timeout.map(|timeout| Deadline::of_run(start, timeout));
     let is_over = |overall: &Deadline| overall.remaining().is_zero();
     signals.last().map(stopped_by).or_else(|| overall.filter(is_over).map(|overall| stopped_after(&overall)))
 }

@@ -306,8 +306,7 @@ impl Caller<'_> {
 
     /// The RPC timeout that the user gave, or what `-timeout` leaves of it.
     fn grpc_timeout(&self, deadline: Deadline) -> Duration {
-        let rpc_timeout = self.settings.rpc_timeout;
-        if deadline.is_from(rpc_timeout) { rpc_timeout } else { deadline.remaining() }
+        if deadline.is_of_run() { deadline.remaining() } else { self.settings.rpc_timeout }
     }
 
     fn timed_out(&self, what: &str, deadline: Deadline) -> Failure {

@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between attempts to resolve a name. Name servers are shared.
 const LONGEST_PAUSE_OF_NAMES: Duration = Duration::from_millis(500);
+/// How long before the deadline the last attempt begins.
+const LAST_ATTEMPT: Duration = Duration::from_millis(10);
 
 /// The attempts so far.
 #[derive(Debug)]
@@ -53,16 +55,27 @@ impl Retries {
             if failure.kind.phase() <= last.kind.phase() {
                 failure = last;
             }
-            failure.message += &format!(" ({} attempts in {})", self.attempts, self.deadline.limit());
-            return Err(failure);
+            return Err(self.counted(failure));
         }
         if is_over || failure.retry != Retry::WhileConnecting || !self.keeps_trying {
             return Err(failure);
         }
         let pauses = if failure.kind.phase() == Phase::Resolve { &mut self.pauses_of_names } else { &mut self.pauses };
-        let pause = pauses.pause();
+        let left = self.deadline.remaining();
+        let pause = pauses.pause().min(left.saturating_sub(LAST_ATTEMPT));
+        if pause.is_zero() {
+            return Err(self.counted(failure));
+        }
         self.last = Some(failure);
-        sleep(pause.min(self.deadline.remaining())).await;
+        sleep(pause).await;
         Ok(())
+    }
+
+    /// Adds how many attempts were made.
+    fn counted(&self, mut failure: Failure) -> Failure {
+        if self.attempts > 1 {
+            failure.message += &format!(" ({} attempts in {})", self.attempts, self.deadline.limit());
+        }
+        failure
     }
 }

@@ -1,6 +1,6 @@
 //! `-wait`: repeats the probe, each time on a new connection, until it is healthy, the time is over, or the failure is final.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -18,8 +18,11 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between probes.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long before the deadline the last attempt begins.
+const LAST_ATTEMPT: Duration = Duration::from_millis(50);
+
 /// Probes until the server, or each of its addresses, is healthy, and returns the last results. `overall` is another
-/// bound besides `wait`, which begins at `start`.
+/// bound besides `wait`, which begins at `start`. Between two attempts, `waits_for` has the failure that decides.
 pub(super) async fn probe_until_healthy(
     plan: &Plan,
     wait: Duration,
@@ -27,8 +30,9 @@ pub(super) async fn probe_until_healthy(
     overall: Option<Deadline>,
     trace: &Trace,
     progress: &Progress,
+    waits_for: &RefCell<Option<Failure>>,
 ) -> NonEmpty<ProbeResult> {
-    let deadline = Deadline::new(start, wait).or_earlier(overall);
+    let deadline = Deadline::of_run(start, wait).or_earlier(overall);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut attempts = 0;
     let mut last: Option<NonEmpty<ProbeResult>> = None;
@@ -47,15 +51,25 @@ pub(super) async fn probe_until_healthy(
         }
         if is_over {
             // A probe that the deadline cut off says less than the previous one.
-            let mut results = last.unwrap_or(results);
-            let s = if attempts == 1 { "" } else { "s" };
-            append(&mut results, &format!(" ({attempts} attempt{s} in {})", deadline.limit()), |_| true);
-            return results;
+            return counted(last.unwrap_or(results), attempts, deadline);
         }
         progress.waiting(start.elapsed(), attempts, &worst.message);
+        waits_for.replace(Some(worst.clone()));
+        let pause = backoff.jittered_pause().min(deadline.remaining().saturating_sub(LAST_ATTEMPT));
+        if pause.is_zero() {
+            return counted(results, attempts, deadline);
+        }
+        sleep(pause).await;
+        waits_for.take();
         last = Some(results);
-        sleep(backoff.jittered_pause().min(deadline.remaining())).await;
     }
+}
+
+/// Adds how many attempts were made.
+fn counted(mut results: NonEmpty<ProbeResult>, attempts: u32, deadline: Deadline) -> NonEmpty<ProbeResult> {
+    let s = if attempts == 1 { "" } else { "s" };
+    append(&mut results, &format!(" ({attempts} attempt{s} in {})", deadline.limit()), |_| true);
+    results
 }
 
 /// Adds to the messages of failures. Answers of the server stay unchanged.

@@ -13,8 +13,10 @@ use crate::{
     trace::{Step, Trace},
 };
 
-/// The limit for progress, in bytes, so that there is room for the result.
+/// The limit for progress and the note that ends it, in bytes, so that there is room for the result.
 const MAX_PROGRESS: usize = 1600;
+/// The room for that note.
+const NOTE: usize = 50;
 /// The longest cause in the live line, in bytes. The whole line must not wrap.
 const MAX_LIVE_CAUSE: usize = 50;
 
@@ -24,6 +26,8 @@ pub struct Progress {
     pub(super) writer: Writer,
     /// How many bytes were written.
     written: Cell<usize>,
+    /// How many lines there was no room for.
+    left_out: Cell<usize>,
     /// Whether the last line is one that the next line replaces.
     has_live_line: Cell<bool>,
     /// The cause that was reported last while waiting.
@@ -40,10 +44,11 @@ impl Progress {
         Self {
             writer: Writer::default(),
             written: Cell::new(0),
+            left_out: Cell::new(0),
             has_live_line: Cell::new(false),
             cause: RefCell::default(),
             is_quiet: style.quiet,
-            room: if is_endless { usize::MAX } else { MAX_PROGRESS },
+            room: if is_endless { usize::MAX } else { MAX_PROGRESS - NOTE },
         }
     }
 
@@ -107,6 +112,8 @@ impl Progress {
         if written <= self.room || Stream::Err.is_terminal() {
             self.written.set(written);
             self.writer.write(Stream::Err, format!("{line}\n"));
+        } else {
+            self.left_out.set(self.left_out.get() + 1);
         }
     }
 
@@ -134,9 +141,14 @@ impl Progress {
         self.writer.readers_catch_up().await;
     }
 
-    /// Ends the progress: how many bytes were written.
+    /// Ends the progress: how many bytes of it count against the room for the result, which is always there.
     pub(super) fn finish(&self) -> usize {
         self.end_live_line();
-        self.written.get()
+        match self.left_out.get() {
+            0 => {}
+            1 => self.writer.write(Stream::Err, "(1 line of -v left out)\n".to_owned()),
+            count => self.writer.write(Stream::Err, format!("({count} lines of -v left out)\n")),
+        }
+        self.written.get().min(MAX_PROGRESS)
     }
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod addresses;
 mod arguments;
+mod attempts;
 mod blocked_output;
 mod dialling;
 mod empty_values;

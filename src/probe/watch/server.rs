@@ -106,7 +106,7 @@ impl Route<'_> {
                     refusals += 1;
                     if !is_refused {
                         (is_asked, leaving) = (false, None);
-                        self.watch.report_loss(self.index, failure, self.trace.record()).await;
+                        self.watch.report_loss(self.index, failure, &self.trace.record()).await;
                     }
                     self.beside(&mut leaving, sleep(backoff.jittered_pause())).await;
                 }

@@ -77,8 +77,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Reports that a connection is lost, or could not be opened. Where there is nothing to watch any more, it never returns.
-    pub(super) async fn report_loss(&self, index: usize, failure: Failure, record: Record) {
-        self.note_loss(index, failure, record.session);
+    pub(super) async fn report_loss(&self, index: usize, failure: Failure, record: &Record) {
+        self.note_loss(index, failure, record.session.as_ref());
         if !self.has_answered() && self.servers.borrow().iter().all(|server| server.last.is_some()) {
             self.over.notify_one();
             pending::<()>().await;
@@ -108,19 +108,19 @@ impl<'a> Watch<'a> {
 
     /// Keeps that a connection is lost, or could not be opened, and reports it if it is news. Before any server has answered
     /// nothing is reported: if all fail, that is the result.
-    fn note_loss(&self, index: usize, failure: Failure, session: Option<Session>) {
+    fn note_loss(&self, index: usize, failure: Failure, session: Option<&Session>) {
         let kind = failure.kind;
         let verdict = Verdict::new(self.service.to_owned(), Err(failure));
         let (address, before) = {
             let server = &mut self.servers.borrow_mut()[index];
-            server.session.clone_from(&session);
+            server.session = session.cloned();
             (server.address.clone(), server.last.replace(verdict.clone()))
         };
         let is_known = before.is_some_and(|before| {
             before.status().is_none() && before.failure().is_some_and(|before| before.kind == kind)
         });
         if self.has_answered() && !is_known {
-            self.changes.verdict(address.as_deref(), None, session.as_ref(), &verdict);
+            self.changes.verdict(address.as_deref(), None, session, &verdict);
         }
     }
 
