@@ -5,7 +5,7 @@ use tonic::Code;
 use super::status::{NO_SERVICE, NO_SERVICE_ON_PORT, code_name};
 use crate::{
     outcome::{Failure, Kind},
-    text::excerpt,
+    text::{excerpt, leftover},
 };
 
 /// Adds a hint if the server does not know the service.
@@ -15,6 +15,16 @@ pub(super) fn hint_at_service(service: &str, failure: Failure) -> Failure {
     }
     if service.is_empty() {
         return failure.hint("the server has no status as a whole; name a service with -service, or try -list");
+    }
+    let slip = match service.split_once(',') {
+        Some((first, rest)) if !first.is_empty() && !rest.trim().is_empty() => {
+            let [first, rest] = [first, rest.trim()].map(excerpt);
+            Some(format!("the comma is part of the name; write -service={first} -service={rest}"))
+        }
+        _ => leftover(service),
+    };
+    if let Some(slip) = slip {
+        return failure.hint(slip);
     }
     let service = excerpt(service);
     failure

@@ -176,6 +176,29 @@ fn addresses_in_other_forms() {
 }
 
 #[test]
+fn names_of_services() {
+    let server = server::plaintext();
+    let run = |services: &[&str]| Probe::new([&[server.addr().as_str()], services].concat()).run();
+    let line = format!("error: health check of {} failed: NOT_FOUND: service not registered", server.address);
+    for (service, hint) in [
+        ("-service=up,down", "the comma is part of the name; write -service=up -service=down"),
+        ("-service=up, down", "the comma is part of the name; write -service=up -service=down"),
+        ("-service=up ", "the value begins or ends with a blank; leave it out"),
+        ("-service=\"up\"", "the quotation marks are part of the value here; leave them out"),
+        ("-service=$SERVICE", "no shell expands $SERVICE here; write the value, or give it by the flag's own variable"),
+    ] {
+        run(&[service]).expect(1, "", &format!("{line}\nhint: {hint}\n"));
+    }
+    // Following the hints leads on.
+    run(&["-service=up"]).expect_healthy();
+    let both = run(&["-service=up", "-service=down"]);
+    assert_eq!(
+        both.stdout, "up: status: SERVING\ndown: service unhealthy (responded with \"NOT_SERVING\")\n",
+        "{both}"
+    );
+}
+
+#[test]
 fn flags_of_other_tools() {
     for (word, line, hint) in [
         ("-conn-timeout=1s", "-conn-timeout; did you mean -connect-timeout?", None),
