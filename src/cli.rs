@@ -16,15 +16,15 @@ use clap::{
 
 pub use self::slips::{unknown_variables, with_unknown_variables};
 use self::{
-    flags::{EmptyValue, Flag, Takes, variable},
+    flags::{EmptyValue, Flag, Takes},
     help::{VERSION, help},
     slips::HELP,
     syntax::Normalised,
 };
 use crate::{
-    config::{Given, Options},
+    config::{ADDRESS, Given, Options},
     outcome::{Failure, Kind},
-    text::excerpt,
+    text::{excerpt, variable},
 };
 
 /// What the command line requests.
@@ -130,7 +130,7 @@ fn options(matches: &mut ArgMatches) -> Result<Options, Failure> {
         }
     }
     if let Some(positional) = positional {
-        options.addr = Some(Given { name: "the address".to_owned(), ..positional });
+        options.addr = Some(Given { name: ADDRESS.to_owned(), ..positional });
     }
     Ok(options)
 }

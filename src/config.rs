@@ -14,8 +14,8 @@ use http::uri::Authority;
 use rustls_pki_types::ServerName;
 use tonic::metadata::AsciiMetadataValue;
 
-pub(crate) use self::options::Given;
 pub use self::options::Options;
+pub(crate) use self::options::{ADDRESS, Given};
 use crate::{
     duration::{format_duration, parse_duration},
     net::Target,

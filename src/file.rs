@@ -112,7 +112,9 @@ impl Reader {
             Ok(content) => Ok(content),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(unreadable("it is a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure { hint: path.to_str().and_then(leftover), ..unreadable(&io_cause(&error)) })
+                let flag = name.split('=').next().unwrap_or_default();
+                let hint = path.to_str().and_then(|path| leftover(flag, path));
+                Err(Failure { hint, ..unreadable(&io_cause(&error)) })
             }
             Err(error) => Err(unreadable(&io_cause(&error))),
         }

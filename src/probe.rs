@@ -90,7 +90,7 @@ pub async fn run(
             let waits_for: Option<Failure> = waits_for.take();
             let phase = waits_for.as_ref().map_or_else(|| trace.phase(), |failure| failure.kind.phase());
             let message = match waits_for {
-                Some(failure) => format!("{reason} between two attempts, waiting: {failure}"),
+                Some(failure) => format!("{reason} between two attempts; the last: {failure}"),
                 None => format!("{reason} during {}", phase.activity()),
             };
             let failure = Failure::new(Kind::Interrupted(phase), message);

@@ -9,6 +9,9 @@ pub(crate) const MAX_MESSAGE: usize = 1200;
 /// The longest hint, name or address in a result, and the longest line of `-v`, in bytes.
 pub(crate) const MAX_NOTE: usize = 300;
 
+/// The variable of a flag is this and the flag's name in upper snake case.
+pub(crate) const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
+
 /// Foreign text as part of a message: [`printable`], and short.
 pub(crate) fn excerpt(text: &str) -> String {
     printable(text, MAX_EXCERPT)
@@ -36,8 +39,9 @@ pub(crate) fn printable(text: &str, most: usize) -> String {
     out
 }
 
-/// What a shell, or whoever wrote the text, left in it: quotation marks, a variable, a blank at an end. The hint says what to do.
-pub(crate) fn leftover(text: &str) -> Option<String> {
+/// What a shell, or whoever wrote the text of this flag or variable, left in it: quotation marks, a variable, a blank at an end.
+/// The hint says what to do.
+pub(crate) fn leftover(flag: &str, text: &str) -> Option<String> {
     const QUOTES: &[char] = &['"', '\'', '`', '“', '”', '„', '‘', '’', '«', '»'];
     if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
         return Some("the quotation marks are part of the value here; leave them out".to_owned());
@@ -49,13 +53,17 @@ pub(crate) fn leftover(text: &str) -> Option<String> {
     let name = after.trim_start_matches(['(', '{']);
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
     let name = excerpt(name.get(..end).filter(|name| !name.is_empty())?);
-    Some(if after.starts_with('(') {
-        format!(
-            "$({name}) is not expanded: in a probe's command, Kubernetes expands variables with a literal value only; give \
-             the value in env by the flag's own variable, where all are expanded"
-        )
-    } else {
-        format!("no shell expands ${name} here; write the value, or give it by the flag's own variable")
+    let variable = flag.strip_prefix('-').map(variable);
+    Some(match (after.starts_with('('), variable) {
+        (true, Some(variable)) => format!(
+            "$({name}) is not expanded: in a probe's command, Kubernetes expands variables with a literal value only; set \
+             {variable} in env instead, below {name}"
+        ),
+        (true, None) => {
+            format!("$({name}) is not expanded: in env, Kubernetes expands variables that stand above only")
+        }
+        (false, Some(variable)) => format!("no shell expands ${name} here; write the value, or set {variable}"),
+        (false, None) => format!("no shell expands ${name} here; write the value"),
     })
 }
 
@@ -67,6 +75,15 @@ fn is_unsafe(character: char) -> bool {
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e01ef}')
+}
+
+/// The variable of a flag. Every start makes all of them, so it allocates once.
+pub(crate) fn variable(flag: &str) -> String {
+    let mut name = [VARIABLE_PREFIX, flag].concat().into_bytes();
+    for byte in &mut name[VARIABLE_PREFIX.len()..] {
+        *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
+    }
+    String::from_utf8(name).expect("flags are ASCII")
 }
 
 /// How a service is named beside others: the server as a whole has an empty name.

@@ -1,9 +1,9 @@
 //! The table of all flags: name, value, option that it sets, conflicts, requirements, help.
 
-use crate::config::{Given, Options};
-
-/// The variable of a flag is this and the flag's name in upper snake case.
-pub(super) const VARIABLE_PREFIX: &str = "GRPC_HEALTH_PROBE_";
+use crate::{
+    config::{Given, Options},
+    text::variable,
+};
 
 /// A flag with its properties.
 pub(super) struct Flag {
@@ -86,15 +86,6 @@ impl Flag {
             Many(_, field) => field(options).first(),
         }
     }
-}
-
-/// The variable of a flag. Every start makes all of them, so it allocates once.
-pub(super) fn variable(flag: &str) -> String {
-    let mut name = [VARIABLE_PREFIX, flag].concat().into_bytes();
-    for byte in &mut name[VARIABLE_PREFIX.len()..] {
-        *byte = if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() };
-    }
-    String::from_utf8(name).expect("flags are ASCII")
 }
 
 /// The flag of this name.

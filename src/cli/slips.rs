@@ -3,8 +3,11 @@
 
 use std::env;
 
-use super::flags::{self, VARIABLE_PREFIX};
-use crate::{outcome::Failure, text::excerpt};
+use super::flags;
+use crate::{
+    outcome::Failure,
+    text::{VARIABLE_PREFIX, excerpt, variable},
+};
 
 /// The hint where nothing better is known.
 pub(super) const HELP: &str = "-help lists all flags";
@@ -90,9 +93,21 @@ pub fn unknown_variables() -> Option<String> {
     unknown.truncate(MAX_VARIABLES);
     match unknown.as_slice() {
         [] => None,
-        [name] => Some(format!("{name} is no variable of the probe")),
+        [name] => Some(match meant_variable(name) {
+            Some(meant) => format!("{name} is no variable of the probe; did you mean {meant}?"),
+            None => format!("{name} is no variable of the probe"),
+        }),
         names => Some(format!("{} are no variables of the probe", names.join(", "))),
     }
+}
+
+/// The variable of a flag that other tools call so, or that begins as this does.
+fn meant_variable(name: &str) -> Option<String> {
+    let name = name.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase().replace('_', "-");
+    let called_so = MEANT.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(meant, _)| *meant);
+    let mut flags = flags::all().filter(|flag| flag.variable().is_some() && flag.name.len() > 1).map(|flag| flag.name);
+    let meant = called_so.or_else(|| flags.find(|flag| name.starts_with(flag) || flag.starts_with(&name)))?;
+    meant.chars().all(|c| c != '=').then(|| variable(meant))
 }
 
 /// Adds them to the hint of a failure.

@@ -119,7 +119,7 @@ fn join_value(
                 }
                 _ => ("what follows it", "make each flag an argument of its own".to_owned()),
             };
-            return Err(refused(format!("-{} and {message} are one argument", known.name), &hint));
+            return Err(refused(format!("-{} and {message} came as one argument", known.name), &hint));
         }
         return Ok((format!("--{flag}"), After::Unknown));
     };
@@ -146,7 +146,7 @@ fn stray(word: &str, after: &After) -> Failure {
     let shown = excerpt(word);
     match after {
         After::Header(flag) => refused(
-            format!("unexpected argument after {flag}"),
+            format!("unexpected argument after {flag} and its value; it is not shown, as it may be a secret"),
             &format!("a header with blanks needs quotes: {flag}='name: value'"),
         ),
         After::Switch(flag) => refused(

@@ -7,6 +7,9 @@ use crate::{
     text::{excerpt, leftover},
 };
 
+/// The name in messages of an address that is given without a flag.
+pub(crate) const ADDRESS: &str = "the address";
+
 /// One value that the user gave. It may be a secret, so `Debug` does not show it.
 #[derive(Clone)]
 pub(crate) struct Given {
@@ -23,7 +26,8 @@ impl Given {
             Some(_) => format!("{}={text}: {error}", self.name),
             None => format!("{} \"{text}\": {error}", self.name),
         };
-        Failure { hint: leftover(&self.text), ..Failure::new(Kind::Usage, message) }
+        let flag = if self.name == ADDRESS { "-addr" } else { &self.name };
+        Failure { hint: leftover(flag, &self.text), ..Failure::new(Kind::Usage, message) }
     }
 }
 

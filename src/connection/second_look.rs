@@ -42,11 +42,11 @@ pub(super) async fn explain(
     let deadline = Deadline::new(Instant::now(), LIMIT).or_earlier(Some(deadline));
     match (failure.kind, tls) {
         (Kind::ClosedEarly, None) if speaks_tls(target, address, deadline).await => {
-            let message = format!("no HTTP/2 from {name}: the server closes plaintext connections and answers TLS");
+            let message = format!("no HTTP/2 from {name}: the server closes plaintext connections and speaks TLS");
             *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
         }
         (Kind::ServerSpeaksHttp1, None) if speaks_tls(target, address, deadline).await => {
-            let message = format!("{}, and answers TLS", failure.message);
+            let message = format!("{}, and speaks TLS", failure.message);
             *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
         }
         (Kind::TlsFailed, Some(tls)) if speaks_plaintext(target, address, deadline).await => {

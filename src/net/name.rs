@@ -71,11 +71,11 @@ fn failure(name: &str, unresolved: &Unresolved, deadline: Deadline) -> Failure {
         // The search domains of a pod.
         Cause::NoSuchHost if findings.search.iter().any(|domain| domain.starts_with("svc.")) => {
             failure(Kind::NameNotFound, "no such host")
-                .hint("is there a Service of this name in this namespace? that of another is name.namespace")
+                .hint("is there a Service of this name in this namespace? one in another is written name.namespace")
                 .retry(Retry::WhileConnecting)
         }
         Cause::NoSuchHost => failure(Kind::NameNotFound, "no such host")
-            .hint("if it is a container's name, both must share a network (other than the default one)")
+            .hint("if it is a container's name, both must share a network (not the engine's default bridge)")
             .retry(Retry::WhileConnecting),
         Cause::NoAddress => failure(Kind::NameNotFound, "it has no address").retry(Retry::WhileConnecting),
         Cause::NoSuchInterface => failure(Kind::NameNotFound, "no such network interface"),

@@ -183,7 +183,7 @@ fn failure(target: &str, kind: Kind, cause: &str, is_loopback: bool) -> Failure 
             failure(cause).hint(hint).retry(Retry::WhileConnecting)
         }
         Kind::NoLocalPort => failure(cause)
-            .hint("many connections to it are open or were closed a moment ago; net.ipv4.ip_local_port_range has the ports")
+            .hint("many connections to it are open or were closed a moment ago; wait, or widen net.ipv4.ip_local_port_range")
             .retry(Retry::WhileConnecting),
         Kind::Unreachable if cause.starts_with(NO_IPV6) => failure(cause).hint("probe an address of IPv4"),
         Kind::Unreachable => failure(cause).hint("no route to it from here; do both share a network?"),
@@ -217,7 +217,7 @@ const NO_IPV6: &str = "this machine has no IPv6";
 /// What the system says, or what it means.
 fn cause_of(address: SocketAddr, error: &io::Error) -> String {
     match kind_of(address, error) {
-        Kind::NoLocalPort => "no local port is free for it".to_owned(),
+        Kind::NoLocalPort => "this machine has no free port to connect from".to_owned(),
         Kind::Unreachable if error.kind() == io::ErrorKind::AddrNotAvailable && address.is_ipv6() => NO_IPV6.to_owned(),
         _ => io_cause(error),
     }

@@ -167,7 +167,7 @@ Spiffe {
 Resolve {
     NameNotFound "name-not-found" Transient
         "cannot resolve \"user-service\": no such host"
-        "does the name exist here? if it is a container's, both must share a network (other than the default one)"
+        "does the name exist here? if it is a container's, both must share a network (not the engine's default bridge)"
     ResolveFailed "resolve-failed" Transient
         "cannot resolve \"user-service\": 10.0.0.10 said SERVFAIL"
         "are the name servers in `/etc/resolv.conf` the right ones?"
@@ -183,8 +183,8 @@ Connect {
         "cannot connect to 10.0.0.7:50051: network is unreachable"
         "no route from here; do both share a network?"
     NoLocalPort "no-local-port" Transient
-        "cannot connect to 10.0.0.7:50051: no local port is free for it"
-        "many connections to it are open or were closed a moment ago; `net.ipv4.ip_local_port_range` has the ports"
+        "cannot connect to 10.0.0.7:50051: this machine has no free port to connect from"
+        "many connections to it are open or were closed a moment ago; wait, or widen `net.ipv4.ip_local_port_range`"
     ConnectTimeout "connect-timeout" Transient
         "connecting to 10.0.0.7:50051 timed out after 1s: no answer"
         "wrong address, a firewall, or a server whose backlog is full"

@@ -14,14 +14,15 @@ pub(super) fn hint_at_service(service: &str, failure: Failure) -> Failure {
         return failure;
     }
     if service.is_empty() {
-        return failure.hint("the server has no status as a whole; name a service with -service, or try -list");
+        return failure
+            .hint("no -service was given, and the server has no status as a whole; name a service, or try -list");
     }
     let slip = match service.split_once(',') {
         Some((first, rest)) if !first.is_empty() && !rest.trim().is_empty() => {
             let [first, rest] = [first, rest.trim()].map(excerpt);
             Some(format!("the comma is part of the name; write -service={first} -service={rest}"))
         }
-        _ => leftover(service),
+        _ => leftover("-service", service),
     };
     if let Some(slip) = slip {
         return failure.hint(slip);

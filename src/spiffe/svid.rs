@@ -69,7 +69,7 @@ impl PeerPolicy for Bundles {
                 let (at, ago) = (date_time(expired), span(expired, now));
                 format!("our SVID expired at {at} ({ago} ago); does the agent renew it? see the agent's log")
             }
-            None => "does the server authorize this ID, and does it have the bundle of our trust domain?".to_owned(),
+            None => "does the server have the bundle of our trust domain, and does it authorize this ID?".to_owned(),
         };
         OurIdentity { name, hint }
     }

@@ -192,9 +192,10 @@ fn no_svid(what: &str, agent: &Target, deadline: Deadline, failure: Failure) -> 
         Kind::ServerSilent | Kind::ConnectTimeout | Kind::RpcTimeout => (Kind::WorkloadApiTimeout, None),
         Kind::PermissionDenied | Kind::NotASocket => (Kind::WorkloadApiUnusable, failure.hint),
         Kind::RpcPermissionDenied => (Kind::WorkloadApiDenied, Some(NO_ENTRY.to_owned())),
-        kind if is_other_server(kind, code) => {
-            (Kind::WorkloadApiUnusable, Some("is this the socket of a SPIFFE agent?".to_owned()))
-        }
+        kind if is_other_server(kind, code) => (
+            Kind::WorkloadApiUnusable,
+            Some("is this the socket of an agent's Workload API? SPIFFE_ENDPOINT_SOCKET names it".to_owned()),
+        ),
         kind if kind.phase() == Phase::Rpc => (Kind::WorkloadApiFailed, None),
         _ => (
             Kind::WorkloadApiUnreachable,

@@ -88,8 +88,8 @@ impl Attempt<'_> {
     }
 
     fn unknown_issuer(&self, chain: &[Description]) -> Failure {
-        const GIVE_ISSUER: &str =
-            "give the issuer's certificate with -tls-ca-cert; the server must send those in between";
+        const GIVE_ISSUER: &str = "-tls-ca-cert must hold that CA's certificate, or that of its root, if the server sends those \
+                                   in between (intermediates)";
         let source = self.trusted.source();
         let unknown = |cause: &str, hint| self.failed(Kind::TlsCertificateUnknownIssuer, cause).hint(hint);
         match chain.first() {

@@ -139,7 +139,7 @@ impl OurCertificate<'_> {
         if !authorities.is_empty() && !chain.iter().any(|certificate| authorities.contains(&certificate.issuer)) {
             let accepted = of(authorities);
             return Faults {
-                text: format!(": it accepts certificates{accepted}; ours is of {issuer}"),
+                text: format!(": it accepts certificates{accepted}; ours is issued by {issuer}"),
                 hint: Some(format!("give a certificate{accepted} with -tls-client-cert and -tls-client-key")),
             };
         }
@@ -155,7 +155,7 @@ impl OurCertificate<'_> {
                 hint: Some(format!("is this machine's clock right? it says {}", date_time(now))),
             };
         }
-        Faults { text: format!(": ours is of {issuer}"), hint: None }
+        Faults { text: format!(": ours is issued by {issuer}"), hint: None }
     }
 }
 
@@ -188,9 +188,9 @@ fn of(authorities: &[String]) -> String {
     let shown = &authorities[..authorities.len().min(SHOWN)];
     match (authorities.len() - shown.len(), shown) {
         (_, []) => String::new(),
-        (0, [only]) => format!(" of {only}"),
-        (0, [first @ .., last]) => format!(" of {} or {last}", first.join(", ")),
-        (1, shown) => format!(" of {} or another", shown.join(", ")),
-        (more, shown) => format!(" of {} or {more} others", shown.join(", ")),
+        (0, [only]) => format!(" issued by {only}"),
+        (0, [first @ .., last]) => format!(" issued by {} or {last}", first.join(", ")),
+        (1, shown) => format!(" issued by {} or another", shown.join(", ")),
+        (more, shown) => format!(" issued by {} or {more} others", shown.join(", ")),
     }
 }

@@ -227,7 +227,7 @@ impl PemFile {
         let base64: Vec<u8> = self.lines().filter(|line| !line.starts_with('-')).collect::<String>().into_bytes();
         let is_ed25519 = STANDARD.decode(base64).is_ok_and(|key| key.windows(11).any(|part| part == b"ssh-ed25519"));
         if is_ed25519 {
-            return "OpenSSH keeps Ed25519 keys in that form only; make a key with openssl genpkey -algorithm ed25519"
+            return "OpenSSH keeps Ed25519 keys in that form only; make a key with openssl genpkey -algorithm ed25519, and a certificate for it"
                 .to_owned();
         }
         let path = &self.path;

@@ -44,7 +44,7 @@ fn stopped_between_two_attempts_it_says_what_it_waits_for() {
     let last = stderr.next();
     let code = running.finish().code;
     // An attempt is short beside the pauses, which grow, but it may be the moment of the signal.
-    let between = format!("error: stopped by SIGTERM between two attempts, waiting: {cause}");
+    let between = format!("error: stopped by SIGTERM between two attempts; the last: {cause}");
     assert!(code == Some(2) && (last == between || last.starts_with("error: stopped by SIGTERM during ")), "{last}");
 }
 
@@ -57,8 +57,8 @@ fn stopped_while_it_waits_for_health_it_says_so() {
     assert_eq!(stderr.next(), "waiting: service unhealthy (responded with \"NOT_SERVING\")");
     running.signal("-INT");
     let (last, code) = (stderr.next(), running.finish().code);
-    let waiting = "waiting: service unhealthy (responded with \"NOT_SERVING\")";
-    let between = format!("error: stopped by SIGINT between two attempts, {waiting}");
+    let unhealthy = "service unhealthy (responded with \"NOT_SERVING\")";
+    let between = format!("error: stopped by SIGINT between two attempts; the last: {unhealthy}");
     assert!(
         code == Some(4) && last == between || last.starts_with("error: stopped by SIGINT during "),
         "{code:?} {last}"

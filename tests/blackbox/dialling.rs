@@ -48,7 +48,7 @@ fn speak_ssh(peer: &mut Connection) {
     speak(peer, b"SSH-2.0-OpenSSH_9.2\r\n");
 }
 
-/// Closes plaintext connections without a word, and answers TLS.
+/// Closes plaintext connections without a word, and speaks TLS.
 fn want_tls(peer: &mut Connection) {
     let mut first = [0];
     if matches!(peer.stream().peek(&mut first), Ok(1)) && first[0] == 22 {
@@ -251,7 +251,7 @@ fn the_second_look_is_at_the_address_that_closed() {
     let (_peers, port) = pair(speak_ssh, want_tls);
     let ran = Probe::new([format!("-addr=localhost:{port}")]).run();
     let lines = format!(
-        "error: no HTTP/2 from localhost:{port}: the server closes plaintext connections and answers TLS \
+        "error: no HTTP/2 from localhost:{port}: the server closes plaintext connections and speaks TLS \
          ([::1]:{port}); 127.0.0.1:{port}: the server answered with \"SSH-2.0-OpenSSH_9.2\", as SSH does\n\
          hint: add -tls\n"
     );

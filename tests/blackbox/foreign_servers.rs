@@ -214,7 +214,7 @@ fn http_400_of_a_tls_port_is_told_as_tls() {
             }
         });
         let lines = format!(
-            "error: no HTTP/2 from {}: the server answered with HTTP/1: {line:?}, and answers TLS\nhint: add -tls\n",
+            "error: no HTTP/2 from {}: the server answered with HTTP/1: {line:?}, and speaks TLS\nhint: add -tls\n",
             peer.address
         );
         probe(&peer.addr(), &[]).expect(2, "", &lines);
@@ -350,15 +350,15 @@ fn http_400_by_nginx_for_a_client_certificate_is_explained() {
             peer.address
         );
         let required = format!(
-            "{line}it asked for a client certificate of CN=A, and got none\n\
+            "{line}it asked for a client certificate issued by CN=A, and got none\n\
              hint: give one with -tls-client-cert and -tls-client-key\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca]).expect(2, "", &required);
         assert_eq!(kind(&peer.addr(), &["-tls", &pki.ca, "-wait=1h"]), "tls-client-certificate-required");
         let [cert, key] = pki.identity(&pki.foreign.client());
         let rejected = format!(
-            "{line}it asked for a client certificate, and got ours: it accepts certificates of CN=A; ours is of CN=B\n\
-             hint: give a certificate of CN=A with -tls-client-cert and -tls-client-key\n"
+            "{line}it asked for a client certificate, and got ours: it accepts certificates issued by CN=A; ours is issued by CN=B\n\
+             hint: give a certificate issued by CN=A with -tls-client-cert and -tls-client-key\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &rejected);
         assert_eq!(kind(&peer.addr(), &["-tls", &pki.ca, &cert, &key, "-wait=1h"]), "tls-client-certificate-rejected");
@@ -370,7 +370,7 @@ fn http_400_by_nginx_for_a_client_certificate_is_explained() {
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &expired);
         // Nothing is wrong with this one, as far as we know: the cause may be another.
         let [cert, key] = pki.identity(&pki.authority.client());
-        let unsure = format!("{line}it asked for a client certificate, and got ours: ours is of CN=A\n");
+        let unsure = format!("{line}it asked for a client certificate, and got ours: ours is issued by CN=A\n");
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(3, "", &unsure);
         assert_eq!(kind(&peer.addr(), &["-tls", &pki.ca, &cert, &key]), "http-status");
     }
@@ -482,15 +482,15 @@ fn any_alert_after_the_request_for_a_certificate_is_about_the_certificate() {
         let line =
             format!("error: TLS handshake with {} failed: the server asked for a client certificate", peer.address);
         let required = format!(
-            "{line} of CN=A, got none, and refused the connection (alert {name})\n\
+            "{line} issued by CN=A, got none, and refused the connection (alert {name})\n\
              hint: give one with -tls-client-cert and -tls-client-key\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca]).expect(2, "", &required);
         assert_eq!(kind(&peer.addr(), &["-tls", &pki.ca, "-wait=1h"]), "tls-client-certificate-required");
         let [cert, key] = pki.identity(&pki.foreign.client());
         let rejected = format!(
-            "{line}, got ours, and refused the connection (alert {name}): it accepts certificates of CN=A; ours is of CN=B\n\
-             hint: give a certificate of CN=A with -tls-client-cert and -tls-client-key\n"
+            "{line}, got ours, and refused the connection (alert {name}): it accepts certificates issued by CN=A; ours is issued by CN=B\n\
+             hint: give a certificate issued by CN=A with -tls-client-cert and -tls-client-key\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &rejected);
         assert_eq!(kind(&peer.addr(), &["-tls", &pki.ca, &cert, &key, "-wait=1h"]), "tls-client-certificate-rejected");
@@ -510,7 +510,7 @@ fn any_alert_before_settings_is_about_the_certificate_that_was_asked_for() {
         peer.drain();
     });
     let lines = format!(
-        "error: TLS handshake with {} failed: the server asked for a client certificate of CN=A, got none, and refused the \
+        "error: TLS handshake with {} failed: the server asked for a client certificate issued by CN=A, got none, and refused the \
          connection (alert bad_record_mac)\nhint: give one with -tls-client-cert and -tls-client-key\n",
         peer.address
     );
@@ -531,12 +531,12 @@ fn rejected_client_certificates_are_told_with_what_the_server_accepts() {
         });
         let line = format!("error: TLS handshake with {} failed: the server", peer.address);
         let ran = probe(&peer.addr(), &["-tls", &pki.ca]);
-        let required = format!("{line} requires a client certificate of CN=A (alert ");
+        let required = format!("{line} requires a client certificate issued by CN=A (alert ");
         assert!(ran.code == Some(2) && ran.stderr.starts_with(&required), "{ran}");
         let [cert, key] = pki.identity(&pki.foreign.client());
         let rejected = format!(
-            "{line} rejected the client certificate (alert unknown_ca): it accepts certificates of CN=A; ours is of CN=B\n\
-             hint: give a certificate of CN=A with -tls-client-cert and -tls-client-key\n"
+            "{line} rejected the client certificate (alert unknown_ca): it accepts certificates issued by CN=A; ours is issued by CN=B\n\
+             hint: give a certificate issued by CN=A with -tls-client-cert and -tls-client-key\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &rejected);
         let [cert, key] = pki.expired();
@@ -566,18 +566,18 @@ fn a_close_after_the_request_for_a_certificate_is_explained() {
     });
     let line = format!("error: TLS handshake with {} failed: the server asked for a client certificate", peer.address);
     let required = format!(
-        "{line} of CN=A, got none, and closed the connection\nhint: give one with -tls-client-cert and -tls-client-key\n"
+        "{line} issued by CN=A, got none, and closed the connection\nhint: give one with -tls-client-cert and -tls-client-key\n"
     );
     probe(&peer.addr(), &["-tls", &pki.ca]).expect(2, "", &required);
     let [cert, key] = pki.identity(&pki.foreign.client());
     let rejected = format!(
-        "{line}, got ours, and closed the connection: it accepts certificates of CN=A; ours is of CN=B\n\
-         hint: give a certificate of CN=A with -tls-client-cert and -tls-client-key\n"
+        "{line}, got ours, and closed the connection: it accepts certificates issued by CN=A; ours is issued by CN=B\n\
+         hint: give a certificate issued by CN=A with -tls-client-cert and -tls-client-key\n"
     );
     probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &rejected);
     let [cert, key] = pki.identity(&pki.authority.client());
     let unsure = format!(
-        "{line}, got ours, and closed the connection: ours is of CN=A\n\
+        "{line}, got ours, and closed the connection: ours is issued by CN=A\n\
          hint: does the server trust its issuer, and is it still valid? see the server's log\n"
     );
     probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &unsure);
@@ -590,7 +590,7 @@ fn silence_after_the_request_for_a_certificate_tells_of_it() {
     let config = pki.asking(ONLY_TLS13);
     let peer = Peer::new(move |peer, _| drain(&mut accept(peer, &config)));
     let lines = format!(
-        "error: no HTTP/2 from {}: connected, but the server sent nothing within 1s; it asked for a client certificate of CN=A, \
+        "error: no HTTP/2 from {}: connected, but the server sent nothing within 1s; it asked for a client certificate issued by CN=A, \
          and got none\n",
         peer.address
     );
@@ -608,7 +608,7 @@ fn a_key_that_the_server_takes_no_signature_by_is_told() {
     let peer = Peer::new(move |peer, _| drain(&mut accept(peer, &config)));
     let [cert, key] = pki.identity(&pki.authority.client());
     let lines = format!(
-        "error: TLS handshake with {} failed: the server requires a client certificate of CN=A (alert certificate_required): \
+        "error: TLS handshake with {} failed: the server requires a client certificate issued by CN=A (alert certificate_required): \
          ours was not sent, as the server takes no signature by its key\n\
          hint: give one with another kind of key with -tls-client-cert and -tls-client-key\n",
         peer.address
@@ -871,7 +871,7 @@ fn not_found_without_a_service_asks_for_one() {
     });
     let lines = format!(
         "error: health check of {} failed: NOT_FOUND: unknown service\n\
-         hint: the server has no status as a whole; name a service with -service, or try -list\n",
+         hint: no -service was given, and the server has no status as a whole; name a service, or try -list\n",
         server.address
     );
     probe(&server.addr(), &[]).expect(3, "", &lines);

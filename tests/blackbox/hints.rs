@@ -125,7 +125,7 @@ fn other_files_are_named() {
     }
     assert_eq!(
         openssh("ed25519"),
-        "OpenSSH keeps Ed25519 keys in that form only; make a key with openssl genpkey -algorithm ed25519"
+        "OpenSSH keeps Ed25519 keys in that form only; make a key with openssl genpkey -algorithm ed25519, and a certificate for it"
     );
     let command = openssh("ecdsa");
     let command = command.strip_prefix("ssh-keygen rewrites a file in place: ").expect("the hint is a command");

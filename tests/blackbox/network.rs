@@ -37,7 +37,7 @@ fn unknown_name_fails_at_once_as_name_not_found() {
     let Some(()) = privileges::root() else { return };
     let dns = name_server_on([127, 53, 0, 2], Behavior::NoSuchName);
     let lines = "error: cannot resolve \"user-service\": no such host\n\
-                 hint: if it is a container's name, both must share a network (other than the default one)\n";
+                 hint: if it is a container's name, both must share a network (not the engine's default bridge)\n";
     run_with_dns("", dns, &["-addr=user-service:50051"]).expect(1, "", lines);
     run_with_dns("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -204,9 +204,9 @@ fn no_local_port_is_told_and_waited_for() {
         ' "$0" "$@""#;
     let Some(()) = privileges::root() else { return };
     let run = |words: &[&str]| Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], words).run();
-    let line = "error: cannot connect to 127.0.0.1:50051: no local port is free for it";
+    let line = "error: cannot connect to 127.0.0.1:50051: this machine has no free port to connect from";
     let hint = "hint: many connections to it are open or were closed a moment ago; \
-                net.ipv4.ip_local_port_range has the ports\n";
+                wait, or widen net.ipv4.ip_local_port_range\n";
     run(&["-addr=127.0.0.1:50051"]).expect(1, "", &format!("{line}\n{hint}"));
     run(&["-addr=127.0.0.1:50051", "-output=json"]).expect_kind(1, "connect", "no-local-port");
     // It may end by itself, as a refusal may.

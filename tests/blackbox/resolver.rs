@@ -136,7 +136,7 @@ fn search_domains_and_ndots_are_applied() {
     run_with_resolv_conf(&conf(&[&dns], "domain svc.cluster.local\n"), &[&addr("api")]).expect_healthy();
     run_with_resolv_conf(&kubernetes, &[&addr("api.svc.cluster.local")]).expect_healthy();
     let hint = "error: cannot resolve \"shop\": no such host\n\
-                hint: is there a Service of this name in this namespace? that of another is name.namespace\n";
+                hint: is there a Service of this name in this namespace? one in another is written name.namespace\n";
     run_with_resolv_conf(&kubernetes, &[&addr("shop")]).expect(1, "", hint);
     // Search domains do not apply to an absolute name.
     let no_such_host = "error: cannot resolve \"api.\": no such host";

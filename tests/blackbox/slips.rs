@@ -19,18 +19,18 @@ fn a_flag_and_its_value_in_one_argument() {
     expect_all(&[
         (
             &["-addr :50051"],
-            "error: -addr and its value are one argument\n\
+            "error: -addr and its value came as one argument\n\
              hint: write -addr=VALUE, or make -addr and the value two arguments\n",
         ),
         // It may be a secret.
         (
             &[":1", "--rpc-header authorization: Bearer secret"],
-            "error: -rpc-header and its value are one argument\n\
+            "error: -rpc-header and its value came as one argument\n\
              hint: write -rpc-header=VALUE, or make -rpc-header and the value two arguments\n",
         ),
         (
             &["-tls -addr=:50051"],
-            "error: -tls and what follows it are one argument\nhint: make each flag an argument of its own\n",
+            "error: -tls and what follows it came as one argument\nhint: make each flag an argument of its own\n",
         ),
     ]);
 }
@@ -61,7 +61,7 @@ fn stray_words_are_named() {
 fn a_header_without_quotes_is_not_repeated() {
     let stderr = |flag: &str| {
         format!(
-            "error: unexpected argument after {flag}\nhint: a header with blanks needs quotes: {flag}='name: value'\n"
+            "error: unexpected argument after {flag} and its value; it is not shown, as it may be a secret\nhint: a header with blanks needs quotes: {flag}='name: value'\n"
         )
     };
     for words in [
@@ -121,9 +121,9 @@ fn a_header_file_needs_a_name_and_a_path() {
 fn what_a_shell_would_have_changed() {
     let quotes = "hint: the quotation marks are part of the value here; leave them out\n";
     let blank = "hint: the value begins or ends with a blank; leave it out\n";
-    let port = "hint: no shell expands $PORT here; write the value, or give it by the flag's own variable\n";
+    let port = "hint: no shell expands $PORT here; write the value, or set GRPC_HEALTH_PROBE_ADDR\n";
     let ip = "hint: $(POD_IP) is not expanded: in a probe's command, Kubernetes expands variables with a literal value only; \
-              give the value in env by the flag's own variable, where all are expanded\n";
+              set GRPC_HEALTH_PROBE_ADDR in env instead, below POD_IP\n";
     for (word, line, hint) in [
         ("-addr=\":50051\"", "-addr=\":50051\": port \"50051\"\" is not a number", quotes),
         ("-addr='a:1'", "-addr='a:1': port \"1'\" is not a number", quotes),
@@ -185,7 +185,7 @@ fn names_of_services() {
         ("-service=up, down", "the comma is part of the name; write -service=up -service=down"),
         ("-service=up ", "the value begins or ends with a blank; leave it out"),
         ("-service=\"up\"", "the quotation marks are part of the value here; leave them out"),
-        ("-service=$SERVICE", "no shell expands $SERVICE here; write the value, or give it by the flag's own variable"),
+        ("-service=$SERVICE", "no shell expands $SERVICE here; write the value, or set GRPC_HEALTH_PROBE_SERVICE"),
     ] {
         run(&[service]).expect(1, "", &format!("{line}\nhint: {hint}\n"));
     }
@@ -222,7 +222,8 @@ fn flags_of_other_tools() {
 #[test]
 fn variables_of_no_flag() {
     let misspelled = || Probe::new(["-tls=false"]).env("GRPC_HEALTH_PROBE_ADDRESS", "127.0.0.1:1");
-    let hint = "hint: say what to probe: -addr=:50051; GRPC_HEALTH_PROBE_ADDRESS is no variable of the probe\n";
+    let hint = "hint: say what to probe: -addr=:50051; GRPC_HEALTH_PROBE_ADDRESS is no variable of the probe; did you mean \
+                GRPC_HEALTH_PROBE_ADDR?\n";
     misspelled().run().expect(1, "", &format!("error: -addr is not specified\n{hint}"));
     let both = misspelled().env("GRPC_HEALTH_PROBE_TIMOUT", "1s").run();
     assert!(

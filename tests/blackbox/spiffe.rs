@@ -356,7 +356,7 @@ fn unusable_workload_api_responses_exit_20() {
     let domain = TrustDomain::new("example.org");
     let entry = || domain.entry("/probe");
     let other_key = domain.svid("/probe", |_| ()).key.secret_der().to_vec();
-    let no_agent = "is this the socket of a SPIFFE agent?";
+    let no_agent = "is this the socket of an agent's Workload API? SPIFFE_ENDPOINT_SOCKET names it";
     let no_entry = "no registration entry is for this process; with SPIRE: spire-server entry show";
     for (number, (reply, kind, cause, hint)) in [
         (

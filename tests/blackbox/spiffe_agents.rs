@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
-const IS_IT_AN_AGENT: &str = "hint: is this the socket of a SPIFFE agent?";
+const IS_IT_AN_AGENT: &str = "hint: is this the socket of an agent's Workload API? SPIFFE_ENDPOINT_SOCKET names it";
 const HOUR: Duration = Duration::from_hours(1);
 
 fn serve(leaf: &Leaf, clients: &TrustDomain) -> Recorder {
@@ -260,7 +260,7 @@ fn a_rejected_svid_is_named() {
         let ours = "the server rejected our SVID spiffe://example.org/probe (alert ";
         let line = format!("error: TLS handshake with {} failed: {ours}", recorder.server.address);
         let ran = probe(&agent, &recorder.server.addr(), &[]);
-        let hint = "\nhint: does the server authorize this ID, and does it have the bundle of our trust domain?\n";
+        let hint = "\nhint: does the server have the bundle of our trust domain, and does it authorize this ID?\n";
         assert!(ran.stderr.starts_with(&line) && ran.stderr.ends_with(hint), "{ran}");
         let recorder = serve_with(&leaf, &domain, versions);
         let ran = probe(&old, &recorder.server.addr(), &[]);

@@ -324,7 +324,7 @@ fn unknown_issuer_is_rejected() {
     let server = server::tls(&Authority::new("Foreign CA").server(&["127.0.0.1"]));
     let lines = format!(
         "error: TLS handshake with {} failed: the certificate was issued by CN=Foreign CA, which is not a trusted CA in \
-         -tls-ca-cert\nhint: give the issuer's certificate with -tls-ca-cert; the server must send those in between\n",
+         -tls-ca-cert\nhint: -tls-ca-cert must hold that CA's certificate, or that of its root, if the server sends those in between (intermediates)\n",
         server.address
     );
     probe(&server.addr(), &[&pki.ca]).expect(1, "", &lines);
@@ -393,7 +393,7 @@ fn plaintext_to_a_tls_server_that_closes_silently_is_detected() {
         }
     });
     let lines = format!(
-        "error: no HTTP/2 from {}: the server closes plaintext connections and answers TLS\nhint: add -tls\n",
+        "error: no HTTP/2 from {}: the server closes plaintext connections and speaks TLS\nhint: add -tls\n",
         peer.address
     );
     Probe::new([peer.addr()]).run().expect(1, "", &lines);

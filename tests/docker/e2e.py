@@ -273,7 +273,7 @@ def names_from_dockers_dns():
         expect(
             run("--network=shop", "grpc_health_probe", "-addr=crat:50051", code=1),
             'error: cannot resolve "crat": no such host\n'
-            "hint: if it is a container's name, both must share a network (other than the default one)\n",
+            "hint: if it is a container's name, both must share a network (not the engine's default bridge)\n",
         )
 
 
