@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{
     deadline::Deadline,
+    duration::format_duration,
     http2::Connection,
     join_all::join_all,
     outcome::{Failure, Kind, Phase, Retry, status_name},
@@ -319,7 +320,11 @@ impl Caller<'_> {
         let mut failure = self.cause(guard_failure(status));
         if failure.kind == Kind::RpcFailed && failure.grpc_code == Some(Code::DeadlineExceeded) {
             // It has our deadline (`grpc-timeout`), and may have others. In any case, it answers.
-            failure.message = format!("the server gave up {}: {}", after(asked.elapsed()), failure.message);
+            let (took, limit) = (asked.elapsed(), self.settings.rpc_timeout);
+            failure.message = format!("the server gave up {}: {}", after(took), failure.message);
+            if took >= limit.mul_f64(0.9) {
+                failure = failure.hint(format!("it had {}; -rpc-timeout gives it more", format_duration(limit)));
+            }
         }
         if failure.kind == Kind::StreamBroken
             && let Some(goaway) = self.connection.goaway()

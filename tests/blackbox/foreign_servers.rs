@@ -853,6 +853,12 @@ fn the_servers_own_deadline_is_told_with_its_message() {
     let seconds: Option<f64> = seconds.and_then(|seconds| seconds.parse().ok());
     assert!(ran.code == Some(3) && seconds.is_some_and(|seconds| (0.6..1.2).contains(&seconds)), "{ran}");
     assert_eq!(kind(&early.addr(), &["-rpc-timeout=20s"]), "rpc-failed");
+    // Where it gives up at our deadline, it may need more time.
+    let last = gives_up(0);
+    let ran = probe(&last.addr(), &["-rpc-timeout=1ms"]);
+    if ran.stderr.contains("gave up") {
+        assert!(ran.stderr.ends_with("\nhint: it had 1ms; -rpc-timeout gives it more\n"), "{ran}");
+    }
     // A watch and a list say it in the same way.
     expect_rpc(&early, &["-rpc-timeout=20s", "-watch"], cause, None);
     expect_rpc(&early, &["-rpc-timeout=20s", "-list"], cause, None);

@@ -283,10 +283,11 @@ def plaintext_cases(cases, kind, server, address):
     for limit, more in (("300ms", saw(service="slow", timeout=0.3)), ("1ms", {"times": 30})):
         cases.failure(
             f"{kind}: no answer within {limit}", address, ["-service=slow", f"-rpc-timeout={limit}"], 3,
-            "rpc", "rpc-timeout",
+            "rpc", re.compile("rpc-timeout|rpc-failed"),
             re.compile(
-                re.escape(f"health check of {address} timed out after {limit}: ")
-                + "(connected, no answer|[^\n]*DEADLINE_EXCEEDED[^\n]*)"
+                re.escape(f"health check of {address} ")
+                + f"(timed out after {limit}: connected, no answer|"
+                + "failed: the server gave up [^\n:]+: DEADLINE_EXCEEDED[^\n]*)"
             ),
             **more,
         )
