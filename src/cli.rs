@@ -76,6 +76,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refus
     }
     let mut options = options(&mut matches).map_err(refuse)?;
     (options.json, options.ignored) = (json, ignored);
+    if options.diagnose.is_some() {
+        options.unknown_variables = unknown_variables();
+    }
     check_empty_values(&mut options).map_err(refuse)?;
     check_combinations(&mut options).map_err(refuse)?;
     Ok(Request::Probe(Box::new(options)))

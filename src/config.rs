@@ -1,5 +1,6 @@
 //! Interprets the options: parses every value and builds the plan of a probe. Contradictory options are refused.
 
+mod command_line;
 mod headers;
 mod options;
 
@@ -76,12 +77,14 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
     let user_agent = read(options.user_agent.as_ref(), ascii_value)?;
     metadata.set_user_agent(user_agent.unwrap_or(AsciiMetadataValue::from_static(DEFAULT_USER_AGENT)));
     let connect_timeout = timeout(options.connect_timeout.as_ref())?;
+    let metadata_files = headers::files(&options.rpc_header_file)?;
+    let diagnosis = options.diagnose.as_ref().map(|_| Box::new(command_line::command_line(options, &metadata_files)));
     Ok(Plan {
         target,
         question: question(options)?,
         all_addresses: options.all_addresses.is_some(),
         metadata,
-        metadata_files: headers::files(&options.rpc_header_file)?,
+        metadata_files,
         rpc: rpc::Settings {
             authority,
             authority_flag: options.tls.as_ref().map(|_| "-tls-server-name"),
@@ -94,6 +97,7 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         timeout: timeout(options.timeout.as_ref())?,
         wait: timeout(options.wait.as_ref())?,
         tls,
+        diagnosis,
     })
 }
 
@@ -119,6 +123,9 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     }
     if plan.all_addresses {
         first += " all-addresses=true";
+    }
+    if plan.diagnosis.is_some() {
+        first += " diagnose=true";
     }
     let mut lines = vec![first];
     let services = plan.question.services();

@@ -1,9 +1,42 @@
-//! After a failed probe, looks for its cause on this machine.
+//! Looks for the cause of a failure: after a failed probe, on this machine; with `-diagnose`, on the whole way to the server. Each
+//! step is a function that returns what it found. It judges nothing: the plain probe does.
+
+mod address;
+mod advice;
+mod certificate;
+mod command_line;
+mod connections;
+mod facts;
+mod health;
+mod http2;
+mod listeners;
+mod machine;
+mod names;
+mod protocol;
+#[cfg(unix)]
+mod socket_path;
+mod time;
+mod verdict;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::{
+    address::Address,
+    advice::{Advice, Basis, of as advise},
+    certificate::Certificate,
+    command_line::{Argument, CommandLine, shell_word},
+    connections::{Attempt, Place, try_each},
+    facts::Facts,
+    health::{Health, Service, of_verdicts},
+    http2::Http2,
+    machine::{Machine, look as look_at_machine},
+    names::{Names, look as look_up},
+    protocol::{Looks, Protocol, look as look_at},
+    time::share,
+    verdict::{Verdict, of as judge},
+};
 use crate::{
     deadline::Deadline,
     net::{self, Target},
@@ -13,12 +46,18 @@ use crate::{
 /// How long to look for a server on this machine's other addresses.
 const LIMIT: Duration = Duration::from_millis(50);
 
-/// Improves the hint of a refused connection, if a server accepts connections on another address of this machine.
+/// Improves the hint of a refused connection, if a server accepts connections on another address or port of this machine.
 pub(crate) async fn explain(failure: &mut Failure, target: &Target) {
-    if failure.kind == Kind::ConnectionRefused
-        && let Some(other) = net::listening_elsewhere(&target.endpoint, Deadline::new(Instant::now(), LIMIT)).await
-    {
-        failure.hint =
-            Some(format!("{other} accepts connections: probe that address, or let the server listen on all addresses"));
+    if failure.kind != Kind::ConnectionRefused {
+        return;
+    }
+    let deadline = Deadline::new(Instant::now(), LIMIT);
+    match net::listening_elsewhere(&target.endpoint, deadline).await {
+        net::Elsewhere::At(other) => {
+            failure.hint = Some(format!(
+                "{other} accepts connections: probe that address, or let the server listen on all addresses"
+            ));
+        }
+        net::Elsewhere::NotHere | net::Elsewhere::NotOurs => {}
     }
 }

@@ -166,6 +166,11 @@ impl Connection {
         self.first_bytes.received().goaway()
     }
 
+    /// The parameters of the server's first SETTINGS.
+    pub(crate) fn settings(&self) -> String {
+        self.first_bytes.received().settings()
+    }
+
     /// Waits for the server's first GOAWAY, if one ever arrives.
     pub(crate) async fn goaway_arrives(&self) -> GoAway {
         let mut first_bytes = self.first_bytes.clone();

@@ -12,7 +12,7 @@ mod unix;
 use std::net::SocketAddr;
 
 pub(crate) use self::{
-    own_addresses::listening_elsewhere,
+    own_addresses::{Elsewhere, is_own, listening_elsewhere},
     stream::{Io, Reached, Stream},
     target::{Endpoint, Host, Target},
     tcp::{connect_to, failure_at, list},
@@ -55,20 +55,34 @@ pub(crate) async fn every_endpoint(target: &Target, deadline: Deadline, trace: &
     let mut addresses = addresses(host, *port, deadline, trace).await?;
     addresses.sort_unstable();
     addresses.dedup();
-    if matches!(host, Host::Loopback | Host::Unspecified(_))
-        && addresses.iter().any(|address| own_addresses::is_own(address.ip()))
-    {
+    if matches!(host, Host::Loopback | Host::Unspecified(_)) && addresses.iter().any(|address| is_own(address.ip())) {
         // A machine without IPv6 does not have the loopback address of that family.
-        addresses.retain(|address| own_addresses::is_own(address.ip()));
+        addresses.retain(|address| is_own(address.ip()));
     }
-    let endpoint = |address: SocketAddr| {
-        let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Name(format!("{}%{}", v6.ip(), v6.scope_id())),
-            _ => Host::Ip(address.ip()),
-        };
-        target.at(&address.to_string(), Endpoint::Tcp(host, *port))
-    };
+    let endpoint = |address: SocketAddr| target.at(&address.to_string(), Endpoint::Tcp(host_of(address), *port));
     Ok(addresses.into_iter().map(endpoint).collect())
+}
+
+/// The host that is this address.
+pub(crate) fn host_of(address: SocketAddr) -> Host {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Name(format!("{}%{}", v6.ip(), v6.scope_id())),
+        _ => Host::Ip(address.ip()),
+    }
+}
+
+/// The addresses of this machine that a host stands for by itself, without a lookup; `None` for a name.
+pub(crate) fn addresses_by_itself(host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
+    let addresses = match host {
+        Host::Name(_) => return None,
+        Host::Loopback => own_addresses::LOOPBACK.to_vec(),
+        Host::Unspecified(any) => own_addresses::loopback_from(*any).to_vec(),
+        Host::Ip(address) => vec![*address],
+    };
+    let has_own = addresses.len() > 1 && addresses.iter().any(|address| is_own(*address));
+    // A machine without IPv6 does not have the loopback address of that family.
+    let usable = addresses.into_iter().filter(|address| !has_own || is_own(*address));
+    Some(usable.map(|address| SocketAddr::new(address, port)).collect())
 }
 
 /// The addresses of a host, in the order in which to try them.

@@ -1,5 +1,6 @@
-//! Runs the probe in one of its modes (once, until healthy, every address, watch) until it ends or a signal arrives.
+//! Runs the probe in one of its modes (once, until healthy, every address, watch, diagnosis) until it ends or a signal arrives.
 
+mod diagnose;
 mod each_address;
 mod once;
 mod plan;
@@ -59,6 +60,10 @@ pub async fn run(
     // What `-wait` waits for between two attempts.
     let waits_for = RefCell::new(None);
     let work = async {
+        if let Some(command) = &plan.diagnosis {
+            let diagnosis = diagnose::diagnose(plan, command, start, style, trace, progress);
+            return Ok(Ended::Reported(Box::pin(diagnosis).await));
+        }
         // The rare modes are boxed, so that a plain probe stays small.
         let mut results = match (&watch, plan.wait) {
             (Some(watch), _) => Box::pin(watch.run(start)).await?,
@@ -70,11 +75,11 @@ pub async fn run(
         if let [ProbeResult { address: None, verdicts: Err(failure), .. }] = &mut *results {
             diagnosis::explain(failure, &plan.target).await;
         }
-        Ok(results)
+        Ok(Ended::Results(results))
     };
     let reason = tokio::select! {
-        results = work => match results {
-            Ok(results) => return Ended::Results(results),
+        ended = work => match ended {
+            Ok(ended) => return ended,
             Err(reason) => reason,
         },
         signal = signals.next() => stopped_by(signal),

@@ -1,15 +1,18 @@
 //! The last step: reports the result of a probe.
 
 mod changes;
+mod diagnosis;
 mod json;
+mod page;
 mod progress;
 mod queue;
 mod reader;
+mod snippets;
 mod stream;
 mod style;
 mod writer;
 
-pub(crate) use self::reader::reader_gone;
+pub(crate) use self::{diagnosis::Diagnosis, reader::reader_gone};
 use std::{panic, process};
 
 pub use self::{changes::Changes, progress::Progress, style::Style};

@@ -5,6 +5,7 @@ mod guard;
 mod hints;
 mod limited;
 mod list;
+mod look;
 mod metadata;
 mod request;
 mod status;
@@ -22,7 +23,8 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 pub(crate) use self::{
     guard::{Expected, Guard, MAX_SVIDS},
     limited::{Limited, LimitedCodec},
-    metadata::{Key, Metadata, MetadataFile, ascii_value},
+    look::Head,
+    metadata::{Key, Metadata, MetadataFile, ascii_value, is_secret},
 };
 use self::{
     guard::{MAX_LIST, MAX_MESSAGE},
@@ -169,6 +171,12 @@ impl Caller<'_> {
             }
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// The head of the response to a `Check` of the server as a whole, for a diagnosis. `None`: none came in time.
+    pub(crate) async fn head(&self, deadline: Deadline) -> Option<Head> {
+        let (requests, metadata) = (self.connection.requests.clone(), self.metadata.to_map().into_headers());
+        look::head(requests, self.origin(), metadata, deadline).await
     }
 
     async fn list(&self, deadline: Deadline) -> Answer {

@@ -86,6 +86,14 @@ pub(crate) fn variable(flag: &str) -> String {
     String::from_utf8(name).expect("flags are ASCII")
 }
 
+/// A list in words, and how many more there are.
+pub(crate) fn listed(shown: &[String], more: Option<usize>) -> String {
+    match more {
+        Some(more) => format!("{} and {more} more", shown.join(", ")),
+        None => shown.join(", "),
+    }
+}
+
 /// How a service is named beside others: the server as a whole has an empty name.
 pub(crate) fn service_name(service: &str) -> &str {
     if service.is_empty() { "\"\"" } else { service }

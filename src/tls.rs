@@ -10,6 +10,7 @@ mod credentials;
 mod danger;
 mod directory;
 mod failure;
+mod look;
 mod observed;
 mod pem;
 mod server_name;
@@ -31,19 +32,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(crate) use self::pem::PemFile;
 pub(crate) use self::{
     anchors::{Purpose, Refused, verify_chain},
-    certificate::{date_time, describe, span},
+    certificate::{Description, date_time, describe, span},
     client_certificate::{KeyProblem, certified_key},
     clock::{now, unix_time},
     credentials::{Files, Trust},
+    look::{Look, Offer, Trust as Trusting},
     verifier::{NotAccepted, OurIdentity, PeerPolicy, Trusted},
 };
 use self::{
-    certificate::{Description, is_spiffe_id},
-    client_certificate::ClientIdentity,
-    clock::Clock,
-    failure::Attempt,
-    observed::Observed,
-    verifier::Verifier,
+    certificate::is_spiffe_id, client_certificate::ClientIdentity, clock::Clock, failure::Attempt, look::Looker,
+    observed::Observed, verifier::Verifier,
 };
 use crate::{
     deadline::Deadline,
@@ -244,6 +242,23 @@ impl Client {
         }
     }
 
+    /// Looks at the server behind `stream`, for a diagnosis. `target` is the address as the user gave it.
+    pub(crate) async fn look(&self, stream: Stream, target: &str, offer: Offer, deadline: Deadline) -> Look {
+        let Self { provider, trusted, server_name, given_by, .. } = self;
+        let looker = Looker { target, provider, trusted, server_name, given_by, alpn: ALPN_HTTP2 };
+        looker.look(stream, offer, deadline).await
+    }
+
+    /// The name that is verified, if servers are verified by their names.
+    pub(crate) fn verified_name(&self) -> Option<&ServerName<'static>> {
+        Some(&self.server_name).filter(|_| !self.trusted.is_by_policy())
+    }
+
+    /// Whether there is a client certificate to present.
+    pub(crate) fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
     fn attempt<'a>(&'a self, target: &'a str, observed: &'a Observed) -> Attempt<'a> {
         let Self { trusted, identity, server_name, given_by, .. } = self;
         Attempt { target, server_name, trusted, identity: identity.as_deref(), given_by, observed }
@@ -300,6 +315,11 @@ fn describe_session(session: &Session) -> String {
 fn expires_soon(certificate: &Description, now: UnixTime) -> bool {
     let life = certificate.not_after.as_secs().saturating_sub(certificate.not_before.as_secs());
     certificate.not_after.as_secs().saturating_sub(now.as_secs()) < EXPIRES_SOON.min(life / 5)
+}
+
+/// A name that a certificate can be valid for.
+pub(crate) fn server_name_of(name: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).ok()
 }
 
 /// Whether the server answers TLS on `stream`, whether or not the handshake succeeds.

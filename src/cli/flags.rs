@@ -112,22 +112,27 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "service",
                 Many("NAME", |options| &mut options.service),
-                "Service to ask about; not given: the server as a whole. Repeatable: healthy only if all are",
+                "Service to ask about, or else the whole server. Repeatable: healthy only if all are",
             )
             .empty(EmptyValue::OneOfSeveral),
             Flag::new(
                 "watch",
                 Switch(|options| &mut options.watch),
-                "Health/Watch: the status and each change of it, until stopped",
+                "Health/Watch: the status and its changes, until stopped",
             )
             .excludes(&["wait", "list"]),
-            Flag::new("list", Switch(|options| &mut options.list), "Health/List: all services and their statuses")
-                .excludes(&["service"]),
+            Flag::new("list", Switch(|options| &mut options.list), "Health/List: all services").excludes(&["service"]),
             Flag::new(
                 "all-addresses",
                 Switch(|options| &mut options.all_addresses),
-                "Ask at each address that the name has; healthy only if all are",
+                "Ask at each address of the name; healthy only if all are",
             ),
+            Flag::new(
+                "diagnose",
+                Switch(|options| &mut options.diagnose),
+                "Find the cause, step by step, and what to use instead",
+            )
+            .excludes(&["watch", "wait", "list", "q"]),
             Flag::new(
                 "rpc-header",
                 Many("'NAME: VALUE'", |options| &mut options.rpc_header),
@@ -136,7 +141,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "rpc-header-file",
                 Many("'NAME: PATH'", |options| &mut options.rpc_header_file),
-                "The same, the value read from a file. Repeatable",
+                "The same, from a file. Repeatable",
             ),
             Flag::new(
                 "user-agent",
@@ -172,7 +177,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "wait",
                 One("DURATION", |options| &mut options.wait),
-                "Probe again, on new connections, until healthy or this is over",
+                "Probe again until healthy or this is over",
             ),
         ],
     ),
@@ -192,16 +197,12 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "Client certificate, with its chain (PEM)",
             )
             .needs(&["tls", "tls-client-key"]),
-            Flag::new(
-                "tls-client-key",
-                One("FILE", |options| &mut options.tls_client_key),
-                "Private key of the client certificate (PEM)",
-            )
-            .needs(&["tls", "tls-client-cert"]),
+            Flag::new("tls-client-key", One("FILE", |options| &mut options.tls_client_key), "Its private key (PEM)")
+                .needs(&["tls", "tls-client-cert"]),
             Flag::new(
                 "tls-server-name",
                 One("NAME", |options| &mut options.tls_server_name),
-                "Name to verify and to send, instead of the address's host",
+                "Name to verify and to send, not the address's host",
             )
             .needs(&["tls"]),
             Flag::new(
@@ -243,13 +244,13 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "exit-codes",
                 One("docker|detailed", |options| &mut options.exit_codes),
-                "0 or 1, or one for each layer that can fail [default: docker]",
+                "0 or 1, or one for each layer [default: docker]",
             ),
             Flag::new("output", One("text|json", |options| &mut options.output), "In words or as JSON [default: text]"),
             Flag::new("q", Switch(|options| &mut options.quiet), "Print nothing when healthy")
                 .excludes(&["watch", "list"]),
             Flag::new("v", Switch(|options| &mut options.verbose), "Print the options, then each phase with its time"),
-            Flag::new("version", Boolean, "Print version, commit and target"),
+            Flag::new("version", Boolean, "Print version and commit"),
             Flag::new("help", Nothing, "Print this help"),
         ],
     ),

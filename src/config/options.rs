@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) watch: Option<Given>,
     pub(crate) list: Option<Given>,
     pub(crate) all_addresses: Option<Given>,
+    pub(crate) diagnose: Option<Given>,
     pub(crate) tls: Option<Given>,
     pub(crate) tls_no_verify: Option<Given>,
     pub(crate) tls_ca_cert: Option<Given>,
@@ -68,6 +69,8 @@ pub struct Options {
     pub(crate) verbose: Option<Given>,
     /// Whether the user asked for JSON.
     pub(crate) json: bool,
+    /// What is said of variables that look like the probe's and are none, if it is to be told.
+    pub(crate) unknown_variables: Option<String>,
     /// The words for a shell at the end of the command line. No shell runs here.
     pub(crate) ignored: Option<String>,
 }

@@ -16,32 +16,43 @@ pub(super) fn loopback_from(first: IpAddr) -> [IpAddr; 2] {
     if first.is_ipv4() { [ipv4, ipv6] } else { [ipv6, ipv4] }
 }
 
+/// Where on this machine a server accepts connections on an endpoint's port.
+#[derive(Debug)]
+pub(crate) enum Elsewhere {
+    /// At another address.
+    At(SocketAddr),
+    /// At no address.
+    NotHere,
+    /// The endpoint is not on this machine, or that is not known.
+    NotOurs,
+}
+
 /// Finds another address of this machine that accepts connections on the endpoint's port, if the endpoint is on this
 /// machine: a server may listen on one interface or address family only. In a container, no other tool can show that.
-pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline) -> Option<SocketAddr> {
-    let Endpoint::Tcp(host, port) = endpoint else { return None };
+pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline) -> Elsewhere {
+    let Endpoint::Tcp(host, port) = endpoint else { return Elsewhere::NotOurs };
     let dialled = match host {
         Host::Loopback | Host::Unspecified(_) => LOOPBACK.to_vec(),
         Host::Ip(address) => vec![*address],
         Host::Name(name) => {
-            let found = Box::pin(resolver::lookup(name, *port, deadline)).await.ok()?;
+            let Ok(found) = Box::pin(resolver::lookup(name, *port, deadline)).await else { return Elsewhere::NotOurs };
             found.addresses.iter().map(SocketAddr::ip).collect()
         }
     };
     if !dialled.iter().copied().any(is_own) {
-        return None;
+        return Elsewhere::NotOurs;
     }
     for other in own_addresses().into_iter().filter(|other| !dialled.contains(other)) {
         let other = SocketAddr::new(other, *port);
         if matches!(deadline.bound(TcpStream::connect(other)).await, Ok(Ok(_))) {
-            return Some(other);
+            return Elsewhere::At(other);
         }
     }
-    None
+    Elsewhere::NotHere
 }
 
 /// Whether an address is this machine's. Connecting a datagram socket looks up the route and sends nothing.
-pub(super) fn is_own(address: IpAddr) -> bool {
+pub(crate) fn is_own(address: IpAddr) -> bool {
     own_address_towards(address) == Some(address)
 }
 

@@ -97,6 +97,11 @@ impl Prepared {
         Self { tls: self.tls.as_ref().map(tls::Client::after_handshake), metadata: self.metadata.clone() }
     }
 
+    /// How to do TLS, if the plan says so.
+    pub(super) fn into_tls(self) -> Option<tls::Client> {
+        self.tls
+    }
+
     /// How to connect to `target`, which is the plan's or one of its addresses.
     pub(super) fn connector<'a>(&'a self, plan: &Plan, target: &'a Target) -> Connector<'a> {
         let purpose = match &plan.question {

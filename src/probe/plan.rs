@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::{
+    diagnosis::CommandLine,
     net::Target,
     rpc::{self, Metadata, MetadataFile, Question},
     spiffe::SpiffeId,
@@ -32,6 +33,8 @@ pub struct Plan {
     /// How long to probe again until healthy.
     pub(crate) wait: Option<Duration>,
     pub(crate) tls: Option<Tls>,
+    /// The command line to diagnose and to advise from: `-diagnose`.
+    pub(crate) diagnosis: Option<Box<CommandLine>>,
 }
 
 /// How to use TLS.

@@ -40,6 +40,12 @@ pub(crate) struct MetadataFile {
 }
 
 impl MetadataFile {
+    /// The value of `-rpc-header-file`, with a path that may be the secret itself masked.
+    pub(crate) fn argument(&self) -> String {
+        let path = self.path_to_show().map_or("***".to_owned(), |path| path.display().to_string());
+        format!("{}: {path}", self.key.as_str())
+    }
+
     /// The file's name in messages. A name without a directory may be the secret itself, so it is not shown.
     fn name(&self) -> String {
         match self.path_to_show() {
@@ -160,7 +166,7 @@ pub(crate) fn ascii_value(text: &str) -> Result<AsciiMetadataValue> {
 }
 
 /// Whether the value of a header is likely to be a secret.
-fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let words = ["auth", "cookie", "token", "key", "secret", "pass", "cred", "session", "jwt"];
     name.ends_with("-bin") || words.iter().any(|word| name.contains(word))
 }

@@ -79,7 +79,7 @@ impl From<NotAccepted> for rustls::Error {
 /// Which servers are trusted, and how messages describe that.
 #[derive(Debug)]
 pub(crate) struct Trusted {
-    judge: Arc<dyn ServerCertVerifier>,
+    judge: Arc<dyn Judging>,
     policy: Option<Arc<dyn PeerPolicy>>,
     /// Where the trust anchors come from, for messages.
     source: &'static str,
@@ -131,6 +131,20 @@ impl Trusted {
         Self { judge, policy: None, source: self.source }
     }
 
+    /// What judges chains and signatures.
+    pub(super) fn judge(&self) -> &dyn ServerCertVerifier {
+        &*self.judge
+    }
+
+    /// The trusted certificates that a server's chain can need. `None` if servers are not judged by such.
+    pub(super) fn anchors_for(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        self.judge.anchors_for(end_entity, intermediates)
+    }
+
     /// Where the trust anchors come from, for messages.
     pub(super) fn source(&self) -> &'static str {
         self.source
@@ -149,6 +163,33 @@ impl Trusted {
     /// Our own certificate in the words of the policy, if there is one.
     pub(super) fn describe_ours(&self, certificate: &CertificateDer<'_>) -> Option<OurIdentity> {
         Some(self.policy.as_ref()?.describe_ours(certificate))
+    }
+}
+
+/// A verifier that can say which trust anchors it has.
+trait Judging: ServerCertVerifier {
+    /// The trusted certificates that a server's chain can need. `None` if servers are not judged by such.
+    fn anchors_for(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>]) -> Option<Vec<CertificateDer<'static>>> {
+        None
+    }
+}
+
+impl Judging for Anyone {}
+
+impl Judging for Judge {
+    fn anchors_for(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let needed = Needed::by(end_entity, intermediates);
+        match &self.by {
+            By::Policy(_) => None,
+            By::File(certificates) => {
+                Some(certificates.iter().filter(|certificate| needed.includes(certificate)).cloned().collect())
+            }
+            By::System(system) => Some(system.needed_by(&needed)),
+        }
     }
 }
 

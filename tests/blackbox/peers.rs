@@ -11,7 +11,7 @@ use crate::support::{
         data, frame, goaway, headers, message, ok_headers, rst_stream, serving, settings, settings_ack, trailers,
     },
     peer::{Connection, Peer},
-    probe::{Probe, RunResult},
+    probe::{Probe, RunResult, address_space},
 };
 
 /// What a row expects.
@@ -36,7 +36,7 @@ fn check(
     let addr = peer.addr();
     let arguments = [&[addr.as_str(), "-output=json", "-exit-codes=detailed"], flags].concat();
     // The limit on address space also limits memory: an allocation beyond it aborts the probe.
-    let ran = Probe::wrapped(&["prlimit", "--as=16777216"], arguments).run();
+    let ran = Probe::wrapped(&["prlimit", &format!("--as={}", address_space() * 1024)], arguments).run();
     // Longer than both timeouts on a busy machine, shorter than a hang.
     assert!(start.elapsed().as_secs() < 15, "{ran}took {:?}", start.elapsed());
     match expected {

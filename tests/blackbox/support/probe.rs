@@ -31,6 +31,12 @@ pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os(PROBE_
     None => env!("CARGO_BIN_EXE_grpc_health_probe").into(),
 });
 
+/// The address space that is enough for the probe, in KiB: 16 MiB. The code of a debug build takes some more than that of a
+/// release.
+pub fn address_space() -> usize {
+    if env::var_os(PROBE_BINARY).is_some() { 16 * 1024 } else { 24 * 1024 }
+}
+
 /// A command line that runs the probe.
 pub struct Probe {
     command: Command,

@@ -1,0 +1,225 @@
+//! The fifth to the seventh step: what the server speaks, which certificate it shows, and its HTTP/2. Nothing but the beginning of
+//! each protocol is sent: no request, and our certificate only to a server that is trusted.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    certificate::Certificate,
+    connections::Place,
+    http2::{Begun, Http2, begin},
+    time::share,
+};
+use crate::{
+    connection::Connection,
+    deadline::Deadline,
+    duration::{format_duration, to_microseconds},
+    net::{self, Endpoint, Target},
+    outcome::{Failure, Kind},
+    tls::{self, Files, Look, Offer, Trust},
+    trace::Trace,
+};
+
+/// How long each look may take.
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// What the server speaks.
+#[derive(Debug, Serialize)]
+pub(crate) struct Protocol {
+    /// The place that was looked at.
+    pub(crate) address: String,
+    /// What it does with plaintext HTTP/2, if that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plaintext: Option<String>,
+    /// What it does with TLS, if that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<String>,
+    /// Whether the server speaks what the flags say.
+    pub(crate) fits: bool,
+    /// The same in words.
+    pub(crate) conclusion: String,
+    /// Whether it speaks HTTP/2 in plaintext.
+    #[serde(skip)]
+    pub(crate) speaks_plaintext: bool,
+    /// If it speaks TLS, whether it agrees to HTTP/2 in it.
+    #[serde(skip)]
+    http2_in_tls: Option<bool>,
+}
+
+impl Protocol {
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.http2_in_tls.is_some()
+    }
+
+    /// Whether it speaks TLS, and does not agree to HTTP/2 in it.
+    pub(super) fn lacks_alpn(&self) -> bool {
+        self.http2_in_tls == Some(false)
+    }
+}
+
+/// What the looks at one place show.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    pub(crate) protocol: Protocol,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) http2: Option<Http2>,
+    /// An open connection as a probe has it, if there is one.
+    pub(crate) connection: Option<Connection>,
+}
+
+/// Looks at one place of the target. `tls` is the client of the flags, if they say TLS.
+pub(crate) async fn look(target: &Target, place: Place, tls: Option<&tls::Client>, deadline: Deadline) -> Looks {
+    let address = place.name(target);
+    let mut protocol = Protocol {
+        address: address.clone(),
+        plaintext: None,
+        tls: None,
+        fits: false,
+        conclusion: String::new(),
+        speaks_plaintext: false,
+        http2_in_tls: None,
+    };
+    let name = target.server_name();
+    let target = match place {
+        Place::Tcp(address) => target.at(&target.address, Endpoint::Tcp(net::host_of(address), address.port())),
+        Place::Unix => target.clone(),
+    };
+    let mut opened = None;
+    let mut certificate = None;
+    if let Some(client) = tls {
+        let look = Box::pin(look_at_tls(&target, place, client, &mut protocol, deadline)).await;
+        protocol.fits = protocol.http2_in_tls == Some(true);
+        match look.as_ref().map(|look| (&look.agreed, &look.trusted)) {
+            // As a probe does it, with our certificate.
+            Some((_, Some(Ok(_)))) => opened = Some(begin(&target, Some(client), deadline).await),
+            // Why the server does not speak TLS.
+            Some((Err(failure), _)) if !protocol.speaks_tls() && failure.kind != Kind::TlsTimeout => {
+                note_plaintext(&mut protocol, &begin(&target, None, deadline).await);
+            }
+            _ => {}
+        }
+        certificate = look.as_ref().and_then(|look| Certificate::new(look, client, opened.as_ref()));
+    } else {
+        let plaintext = begin(&target, None, deadline).await;
+        note_plaintext(&mut protocol, &plaintext);
+        protocol.fits = protocol.speaks_plaintext;
+        let may_be_tls = matches!(&plaintext, Err(failure) if matches!(
+            failure.kind,
+            Kind::ServerSpeaksTls | Kind::ClosedEarly | Kind::ServerSilent | Kind::NotHttp2
+        ));
+        opened = Some(plaintext);
+        if may_be_tls && let Some((client, has_anchors)) = default_client(&name, deadline).await {
+            let look = Box::pin(look_at_tls(&target, place, &client, &mut protocol, deadline)).await;
+            certificate = look.as_ref().and_then(|look| Certificate::new(look, &client, None));
+            if let Some(certificate) = certificate.as_mut().filter(|_| !has_anchors) {
+                "there are no trusted certificates on this system".clone_into(&mut certificate.by);
+            }
+        }
+    }
+    protocol.conclusion = conclusion(&protocol, tls.is_some()).to_owned();
+    let (http2, connection) = match opened {
+        Some(Ok((connection, http2))) => (Some(http2), Some(connection)),
+        _ => (None, None),
+    };
+    Looks { protocol, certificate, http2, connection }
+}
+
+/// Whether the server speaks what the flags say, in words.
+fn conclusion(protocol: &Protocol, wants_tls: bool) -> &'static str {
+    match (wants_tls, protocol.speaks_plaintext, protocol.speaks_tls()) {
+        (true, _, true) if protocol.lacks_alpn() => "the server speaks TLS, but does not offer HTTP/2 in it (ALPN)",
+        (true, _, true) => "the server speaks TLS, as the flags say",
+        (true, true, false) => "the server speaks plaintext, and the flags say TLS",
+        (false, true, _) => "the server speaks plaintext HTTP/2, as the flags say",
+        (false, false, true) => "the server speaks TLS, and the flags say plaintext",
+        (_, false, false) => "the server speaks neither HTTP/2 in plaintext nor TLS",
+    }
+}
+
+fn note_plaintext(protocol: &mut Protocol, begun: &Begun) {
+    protocol.speaks_plaintext = begun.is_ok();
+    protocol.plaintext = Some(match begun {
+        Ok(_) => "HTTP/2".to_owned(),
+        Err(failure) => cause(failure),
+    });
+}
+
+/// The cause of a failure, without what was done.
+fn cause(failure: &Failure) -> String {
+    failure.message.split_once(": ").map_or(failure.message.clone(), |(_, cause)| cause.to_owned())
+}
+
+/// Looks at TLS: as a probe offers it, and where that succeeds, or fails for ALPN, in other ways as well.
+async fn look_at_tls(
+    target: &Target,
+    place: Place,
+    client: &tls::Client,
+    protocol: &mut Protocol,
+    deadline: Deadline,
+) -> Option<Look> {
+    let look = |offer| async move {
+        let deadline = share(deadline, LIMIT);
+        let stream = place.connect(target, deadline).await.ok()?;
+        Some(client.look(stream, &target.address, offer, deadline).await)
+    };
+    let as_probe = look(Offer::Probe).await?;
+    let speaks_tls = as_probe.agreed.is_ok() || !as_probe.chain.is_empty() || is_answer_in_tls(&as_probe);
+    protocol.http2_in_tls = speaks_tls.then_some(true);
+    let mut texts = Vec::new();
+    match &as_probe.agreed {
+        Ok(agreed) => {
+            protocol.http2_in_tls = Some(agreed.alpn.as_deref() == Some("h2"));
+            let alpn = agreed.alpn.as_deref().map_or("no ALPN".to_owned(), |alpn| format!("ALPN {alpn}"));
+            let took = format_duration(to_microseconds(as_probe.took));
+            texts.push(format!("{}, {}, {alpn} ({took})", agreed.version, agreed.cipher));
+            if agreed.version == "TLSv1.3" {
+                match look(Offer::OldVersion).await.map(|look| look.agreed) {
+                    Some(Ok(_)) => texts.push("TLSv1.2 too".to_owned()),
+                    Some(Err(failure)) if failure.kind == Kind::TlsVersion => texts.push("not TLSv1.2".to_owned()),
+                    // A server refuses a client without a certificate earlier in TLS 1.2.
+                    Some(Err(failure)) if failure.kind == Kind::TlsClientCertificateRequired => {
+                        texts.push("TLSv1.2 too".to_owned());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Err(failure) => {
+            texts.push(cause(failure));
+            if failure.kind == Kind::TlsNoH2 {
+                protocol.http2_in_tls = Some(false);
+                match look(Offer::WithoutAlpn).await.map(|look| look.agreed) {
+                    Some(Ok(agreed)) => texts.push(format!("without ALPN it accepts {}", agreed.version)),
+                    Some(Err(failure)) => texts.push(format!("without ALPN: {}", cause(&failure))),
+                    None => {}
+                }
+            }
+        }
+    }
+    protocol.tls = Some(texts.join("; "));
+    Some(as_probe)
+}
+
+/// Whether a handshake failed in a way that shows that the server speaks TLS.
+fn is_answer_in_tls(look: &Look) -> bool {
+    look.agreed.as_ref().is_err_and(|failure| {
+        matches!(
+            failure.kind,
+            Kind::TlsNoH2 | Kind::TlsVersion | Kind::TlsClientCertificateRequired | Kind::TlsClientCertificateRejected
+        ) || failure.message.contains("alert ")
+    })
+}
+
+/// A client that trusts as one with `-tls` alone does, and whether there are trusted certificates on this system. Without any it
+/// can still look.
+async fn default_client(name: &str, deadline: Deadline) -> Option<(tls::Client, bool)> {
+    let name = tls::server_name_of(name)?;
+    let (deadline, trace) = (share(deadline, LIMIT), Trace::unfollowed());
+    let by = |trust| Files { trust, identity: None };
+    if let Ok(client) = tls::Client::from_files(&by(Trust::System), name.clone(), deadline, &trace).await {
+        return Some((client, true));
+    }
+    let client = tls::Client::from_files(&by(Trust::Anyone), name, deadline, &trace).await;
+    client.ok().map(|client| (client, false))
+}

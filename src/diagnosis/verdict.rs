@@ -1,0 +1,162 @@
+//! The ninth step: what is wrong, in one sentence, as the plain probe judges it.
+
+use serde::Serialize;
+
+use super::{connections::Attempt, facts::Facts};
+use crate::{
+    net::{Endpoint, Host, Target},
+    outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, health_of},
+    text::service_name,
+};
+
+/// How many services and addresses are told.
+const MAX_TOLD: usize = 20;
+/// How many names a sentence has.
+const MAX_NAMES: usize = 8;
+
+/// What the probe says.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) healthy: bool,
+    /// The layer that is at fault, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) phase: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<&'static str>,
+    /// What is wrong, or that all is well.
+    pub(crate) message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hints: Vec<String>,
+    /// What else is wrong, of several services or addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) others: Vec<String>,
+}
+
+/// Words the result of a probe. The facts can add to what the probe's own hint says.
+pub(crate) fn of(results: &NonEmpty<ProbeResult>, target: &Target, facts: &Facts) -> Verdict {
+    let failures: Vec<(String, &Failure)> = results.iter().flat_map(told).collect();
+    let healthy = health_of(results) == Health::Healthy;
+    let Some(worst) = (0..failures.len()).min_by_key(|index| failures[*index].1.kind.phase()).filter(|_| !healthy)
+    else {
+        let peers = if results.len() == 1 { "every asked service is SERVING" } else { "SERVING at every address" };
+        return Verdict {
+            healthy,
+            layer: None,
+            phase: None,
+            kind: None,
+            message: format!("all is well: {peers}"),
+            hints: Vec::new(),
+            others: Vec::new(),
+        };
+    };
+    let (name, failure) = &failures[worst];
+    let others = failures.iter().enumerate().filter(|(index, _)| *index != worst).take(MAX_TOLD);
+    Verdict {
+        healthy,
+        layer: Some(layer(failure.kind.phase())),
+        phase: Some(failure.kind.phase().name()),
+        kind: Some(failure.kind.name()),
+        message: format!("{name}{}", failure.message),
+        hints: hints(failure, target, facts),
+        others: others.map(|(_, (name, failure))| format!("{name}{}", failure.message)).collect(),
+    }
+}
+
+/// The failures of a result, each with the name of what it is about where there are several.
+fn told(result: &ProbeResult) -> Vec<(String, &Failure)> {
+    let address = result.address.as_ref().map_or_else(String::new, |address| format!("{address}: "));
+    match &result.verdicts {
+        Err(failure) => vec![(address, failure)],
+        Ok(verdicts) => {
+            let has_several = verdicts.len() > 1;
+            let named = verdicts.iter().filter_map(|verdict| {
+                let service =
+                    if has_several { format!("{}: ", service_name(verdict.service())) } else { String::new() };
+                Some((format!("{address}{service}"), verdict.failure()?))
+            });
+            named.collect()
+        }
+    }
+}
+
+/// The layer of a phase, in words.
+fn layer(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Usage => "arguments and files",
+        Phase::Spiffe => "our identity (SPIFFE)",
+        Phase::Resolve => "name",
+        Phase::Connect => "connection",
+        Phase::Tls => "TLS",
+        Phase::Http2 => "HTTP/2",
+        Phase::Rpc => "RPC",
+        Phase::Health => "health",
+    }
+}
+
+/// What to do: the probe's hint, and what the facts add.
+fn hints(failure: &Failure, target: &Target, facts: &Facts) -> Vec<String> {
+    let mut hints: Vec<String> = failure.hint.iter().cloned().collect();
+    hints.extend(match failure.kind {
+        Kind::ServiceUnknown | Kind::ServiceUnknownStatus => services(facts),
+        Kind::NotServing => Some(
+            "the way to the server is fine: it says itself that it is not ready; its log, or what it depends on, says why"
+                .to_owned(),
+        ),
+        Kind::SocketMissing | Kind::NotASocket | Kind::PermissionDenied => path(facts),
+        Kind::ConnectTimeout => silence(&facts.connections),
+        Kind::ConnectionRefused if facts.machine.is_none() && is_remote(target) => Some(
+            "the machine answers, so the network is fine: run this inside the server's container to see what listens there"
+                .to_owned(),
+        ),
+        Kind::Unavailable | Kind::HttpStatus | Kind::NotGrpc => facts
+            .health
+            .as_ref()
+            .and_then(|health| health.proxy.as_ref())
+            .map(|proxy| format!("a proxy answers ({proxy}): probe the server behind it")),
+        _ => None,
+    });
+    hints
+}
+
+fn is_remote(target: &Target) -> bool {
+    matches!(target.endpoint, Endpoint::Tcp(Host::Name(_) | Host::Ip(_), _))
+}
+
+/// The services that the server knows.
+fn services(facts: &Facts) -> Option<String> {
+    let listed = facts.health.as_ref()?.listed.as_ref()?;
+    let names: Vec<&str> = listed.iter().map(|service| service.name.as_str()).filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Some("it knows no service by name; leave -service out to ask for the server as a whole".to_owned());
+    }
+    let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+    Some(format!("it knows {}{more}", names[..names.len().min(MAX_NAMES)].join(", ")))
+}
+
+/// The part of a socket's path that is at fault.
+fn path(facts: &Facts) -> Option<String> {
+    #[cfg(unix)]
+    {
+        let path = facts.machine.as_ref()?.path.as_ref()?;
+        let part = path.parts.iter().find(|part| part.problem.is_some())?;
+        Some(format!("{}: {}; we are {}", part.path, part.problem.as_deref().unwrap_or_default(), path.we_are))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = facts;
+        None
+    }
+}
+
+/// What it means that addresses are silent.
+fn silence(connections: &[Attempt]) -> Option<String> {
+    let silent = connections.iter().filter(|attempt| !attempt.connected).count();
+    (silent > 0).then(|| {
+        "nothing comes back, not even a refusal: packets are dropped on the way (a firewall, a network policy, a wrong \
+         network), or nobody has this address"
+            .to_owned()
+    })
+}
