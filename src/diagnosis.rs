@@ -18,7 +18,7 @@ mod socket_path;
 mod time;
 mod verdict;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
@@ -39,18 +39,22 @@ pub(crate) use self::{
 };
 use crate::{
     deadline::Deadline,
-    net::{self, Target},
+    net::{self, Endpoint, Target},
     outcome::{Failure, Kind},
+    text::listed,
 };
 
 /// How long to look for a server on this machine's other addresses.
 const LIMIT: Duration = Duration::from_millis(50);
+/// How many listening sockets a hint names.
+const MAX_NAMED: usize = 8;
 
 /// Improves the hint of a refused connection, if a server accepts connections on another address or port of this machine.
 pub(crate) async fn explain(failure: &mut Failure, target: &Target) {
     if failure.kind != Kind::ConnectionRefused {
         return;
     }
+    let Endpoint::Tcp(_, port) = target.endpoint else { return };
     let deadline = Deadline::new(Instant::now(), LIMIT);
     match net::listening_elsewhere(&target.endpoint, deadline).await {
         net::Elsewhere::At(other) => {
@@ -58,6 +62,20 @@ pub(crate) async fn explain(failure: &mut Failure, target: &Target) {
                 "{other} accepts connections: probe that address, or let the server listen on all addresses"
             ));
         }
-        net::Elsewhere::NotHere | net::Elsewhere::NotOurs => {}
+        net::Elsewhere::NotHere => {
+            if let Some(listening) = listeners::tcp().filter(|all| !all.is_empty()) {
+                failure.hint = Some(nothing_on(port, &listening));
+            }
+        }
+        net::Elsewhere::NotOurs => {}
     }
+}
+
+/// The hint where something listens on this machine, but not on this port.
+fn nothing_on(port: u16, listening: &[SocketAddr]) -> String {
+    let mut nearest: Vec<SocketAddr> = listening.to_vec();
+    nearest.sort_by_key(|address| (address.port().abs_diff(port), *address));
+    let shown: Vec<String> = nearest.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = listening.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
+    format!("nothing listens on port {port} here, but on {}; is the server up, and on this port?", listed(&shown, more))
 }

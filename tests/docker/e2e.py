@@ -28,7 +28,9 @@ PATIENCE = 60
 COMPOSE = ["docker", "compose"]
 if subprocess.run([*COMPOSE, "version"], capture_output=True).returncode:
     COMPOSE = ["docker-compose"]
-HINT_LISTENS = "hint: nothing listens there; is the server up, and on this port?"
+HINT_OTHER_PORT = (
+    "hint: nothing listens on port 50052 here, but on 0.0.0.0:50051; is the server up, and on this port?"
+)
 
 
 def docker(*arguments, stdin=None):
@@ -216,7 +218,7 @@ def wrong_port():
         runs, _ = server.becomes("unhealthy")
         expect(runs[-1]["ExitCode"], 1)
         assert runs[-1]["Output"].startswith(refused[:-1]), runs[-1]
-        assert runs[-1]["Output"].endswith(HINT_LISTENS + "\n"), runs[-1]
+        assert runs[-1]["Output"].endswith(HINT_OTHER_PORT + "\n"), runs[-1]
         docker("exec", "--detach", server.name, "/health_server", "--addr=0.0.0.0:50052")
         server.healthy()
 

@@ -541,7 +541,7 @@ def main():
             cases.failure(
                 "nothing listens", address, [], 2, "connect", "connection-refused",
                 f"cannot connect to {address}: connection refused",
-                "nothing listens there; is the server up, and on this port?",
+                re.compile("nothing listens (there|on port [0-9]+ here, but on .+); is the server up, and on this port[?]"),
             )
         cases.failure(
             "no socket", f"unix:{folder}/none", [], 2, "connect", "socket-missing",

@@ -167,14 +167,42 @@ impl Running {
         let status = self.child.wait().expect("the probe is a child process");
         let _ = sender.send(());
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        let stdout_as_written = text(stdout.join().expect("the reader ends"));
+        let stderr_as_written = text(stderr.join().expect("the reader ends"));
         RunResult {
             command: self.shown,
             // None after a signal, such as the one of the time limit.
             code: status.code(),
-            stdout: text(stdout.join().expect("the reader ends")),
-            stderr: text(stderr.join().expect("the reader ends")),
+            stdout: without_neighbours(&stdout_as_written),
+            stderr: without_neighbours(&stderr_as_written),
+            stdout_as_written,
+            stderr_as_written,
         }
     }
+}
+
+/// A text without the ports that other tests listen on at this moment, which the hint at a refused connection names.
+fn without_neighbours(text: &str) -> String {
+    const START: &str = "nothing listens on port ";
+    const BETWEEN: &str = " here, but on ";
+    const END: &str = "; is the server up";
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((before, after)) = rest.split_once(START) {
+        out += before;
+        match after.split_once(END) {
+            Some((port, after)) if port.contains(BETWEEN) && !port.contains('\n') => {
+                out += "nothing listens there";
+                out += END;
+                rest = after;
+            }
+            _ => {
+                out += START;
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }
 
 /// Reads a stream on a thread. A redirected stream is empty.
@@ -223,6 +251,9 @@ pub struct RunResult {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+    /// Both with the ports that are listened on at this moment.
+    pub stdout_as_written: String,
+    pub stderr_as_written: String,
 }
 
 impl RunResult {
