@@ -7,6 +7,7 @@ mod addresses;
 mod arguments;
 mod attempts;
 mod blocked_output;
+mod diagnose;
 mod dialling;
 mod empty_values;
 mod environment;

@@ -396,6 +396,11 @@ impl Recorder {
         Self { server, requests }
     }
 
+    /// Whether a request has arrived.
+    pub fn has_request(&self) -> bool {
+        self.requests.try_recv().is_ok()
+    }
+
     /// The next recorded request.
     pub fn request(&self) -> Request<Vec<u8>> {
         self.requests.try_recv().expect("a whole request has arrived")

@@ -1,0 +1,522 @@
+//! `-diagnose`: what it prints in each situation, that it judges as the plain probe does, and that what it advises works.
+//!
+//! The pages are in the folder `diagnose`. With `UPDATE=1` the tests write them again.
+
+use std::{
+    env, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{PKCS_ECDSA_P256_SHA256, date_time_ymd};
+use serde_json::Value;
+use tonic_health::ServingStatus;
+
+use crate::support::{
+    dns::{Behavior, name_server_on, run_with_dns},
+    frames,
+    peer::Peer,
+    pki::{Authority, Files},
+    privileges,
+    probe::{BINARY, Probe, RunResult},
+    server::{self, ChangingServer, Reply},
+    unused_port::UnusedPort,
+    workload::{Agent, Reply as Svids, TrustDomain},
+};
+
+/// A page without what differs from run to run. Each of `names` is a text that differs, and what it is called.
+fn normalised(page: &str, names: &[(String, &str)]) -> String {
+    let mut page = page.to_owned();
+    for (text, name) in names {
+        page = page.replace(text, name);
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_list = false;
+    for line in page.lines() {
+        // What else listens on the machine, whose names may take several lines.
+        if line.starts_with("  listening ") {
+            is_list = true;
+        } else if !(is_list && line.starts_with("     ")) {
+            is_list = false;
+            lines.push(without_owners(&without_times(line)));
+        }
+    }
+    // Questions to a name server are asked at once.
+    if let Some(first) = lines.iter().position(|line| line.starts_with("  asked ")) {
+        let count = lines[first..].iter().take_while(|line| line.starts_with("  asked ")).count();
+        lines[first..first + count].sort();
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A line with its times, as in `(1.5ms)` and `12 days left`, replaced.
+fn without_times(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('(') {
+        out += before;
+        let end = after.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(after.len());
+        let unit = ["ms)", "µs)", "s)"].into_iter().find(|unit| after[end..].starts_with(unit));
+        if let Some(unit) = unit.filter(|_| end > 0) {
+            out += "(TIME)";
+            rest = &after[end + unit.len()..];
+        } else {
+            out.push('(');
+            rest = after;
+        }
+    }
+    out += rest;
+    for unit in [" days left", " days ago"] {
+        if let Some(end) = out.find(unit) {
+            let start = out[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |start| start + 1);
+            out.replace_range(start..end, "N");
+        }
+    }
+    out
+}
+
+/// A line without the mode and the owner of a directory, and without who we are.
+fn without_owners(line: &str) -> String {
+    match (line.split_once("directory, "), line.split_once("we are ")) {
+        (Some((before, _)), _) => format!("{before}directory, MODE, OWNER"),
+        (_, Some((before, _))) => format!("{before}we are WE"),
+        _ => line.to_owned(),
+    }
+}
+
+/// Compares a page with the one in the folder.
+#[track_caller]
+fn expect_page(name: &str, ran: &RunResult, names: &[(String, &str)]) {
+    let page = normalised(&ran.stdout, names);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/blackbox/diagnose/{name}.txt"));
+    if env::var_os("UPDATE").is_some() {
+        fs::write(&path, &page).expect("the folder is writable");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == expected, "{ran}\nnormalised:\n{page}\nexpected:\n{expected}");
+    assert!(ran.stderr.is_empty() && !ran.stdout.contains('\u{1b}'), "{ran}");
+    let widest = ran.stdout.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(100), "{ran}");
+}
+
+/// A situation: how to probe, what to call what differs, and another certificate store than the machine's.
+struct Situation {
+    words: Vec<String>,
+    names: Vec<(String, &'static str)>,
+    store: String,
+    _files: Files,
+}
+
+impl Situation {
+    fn new(port: u16, words: &[&str]) -> Self {
+        let files = Files::new();
+        let store = files.write("store.pem", Authority::new("Public CA").pem);
+        let words = words.iter().map(|word| word.replace("PORT", &port.to_string())).collect();
+        Self { words, names: vec![(port.to_string(), "PORT")], store, _files: files }
+    }
+
+    fn naming(mut self, text: &str, name: &'static str) -> Self {
+        self.names.insert(0, (text.to_owned(), name));
+        self
+    }
+
+    fn run(&self, more: &[&str]) -> RunResult {
+        let words = self.words.iter().map(String::as_str).chain(more.iter().copied());
+        Probe::new(words).env("SSL_CERT_FILE", &self.store).run()
+    }
+
+    /// Diagnoses the situation, and checks that the plain probe gives the same exit codes.
+    #[track_caller]
+    fn diagnose(&self, page: &str) -> RunResult {
+        let ran = self.run(&["-diagnose"]);
+        expect_page(page, &ran, &self.names);
+        for codes in ["docker", "detailed"] {
+            let codes = format!("-exit-codes={codes}");
+            let (diagnosed, plain) = (self.run(&["-diagnose", &codes]), self.run(&[&codes]));
+            assert_eq!(diagnosed.code, plain.code, "{diagnosed}{plain}");
+            let code = plain.code.expect("no signal ends it");
+            assert!(diagnosed.stdout.contains(&format!("  exit code  {code}\n")), "{diagnosed}");
+        }
+        let object = self.run(&["-diagnose", "-output=json"]).json();
+        assert_eq!(object["exit_code"], Value::from(ran.code), "{object}");
+        assert_eq!(object["verdict"]["healthy"], Value::from(ran.code == Some(0)), "{object}");
+        assert!(["address", "verdict", "advice"].iter().all(|part| object[part].is_object()), "{object}");
+        ran
+    }
+}
+
+/// The lines of a page that are one command or one line of a Dockerfile, joined.
+fn snippet(ran: &RunResult, start: &str) -> String {
+    let lines = ran.stdout.lines().skip_while(|line| !line.trim_start().starts_with(start));
+    let mut snippet = String::new();
+    for line in lines {
+        match line.strip_suffix(" \\") {
+            Some(line) => snippet += &format!("{} ", line.trim()),
+            None => return snippet + line.trim(),
+        }
+    }
+    panic!("{ran}no {start}");
+}
+
+/// Runs the command of a page, as a shell does, with files put in.
+fn run_command(ran: &RunResult, files: &[(&str, &str)]) -> RunResult {
+    let mut command = snippet(ran, "grpc_health_probe ");
+    for (name, path) in files {
+        command = command.replace(&format!("={name}"), &format!("={path}"));
+    }
+    let command = command.replacen("grpc_health_probe", &BINARY.display().to_string(), 1);
+    Probe::wrapped(&["sh", "-c", &format!("exec {command}")], [""; 0]).run()
+}
+
+/// Runs the command of a page's HEALTHCHECK.
+fn run_healthcheck(ran: &RunResult) -> RunResult {
+    let line = snippet(ran, "HEALTHCHECK ");
+    let (_, array) = line.split_once(" CMD ").expect("it has a command");
+    let words: Vec<String> = serde_json::from_str(array).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let (program, words) = words.split_first().expect("the program is named");
+    assert_eq!(program, "/grpc_health_probe");
+    Probe::new(words).run()
+}
+
+#[test]
+fn healthy_in_plaintext() {
+    let server = ChangingServer::new();
+    server.set("shop.Cart", ServingStatus::Serving);
+    let situation = Situation::new(server.server.port(), &["-addr=127.0.0.1:PORT"]);
+    let ran = situation.diagnose("healthy-plaintext");
+    run_command(&ran, &[]).expect_healthy();
+    run_healthcheck(&ran).expect_healthy();
+}
+
+#[test]
+fn healthy_over_mutual_tls() {
+    let (authority, clients, files) = (Authority::new("Test CA"), Authority::new("Clients CA"), Files::new());
+    let server = server::mtls(&authority.server(&["127.0.0.1"]), &clients);
+    let client = clients.client();
+    let ca = files.write("ca.pem", &authority.pem);
+    let certificate = format!("-tls-client-cert={}", files.write("client.pem", &client.pem));
+    let key = format!("-tls-client-key={}", files.write("client.key", &client.key_pem));
+    let ca = format!("-tls-ca-cert={ca}");
+    let words = ["-addr=127.0.0.1:PORT", "-tls", &ca, &certificate, &key];
+    let situation = Situation::new(server.port(), &words);
+    let ran = situation.run(&["-diagnose"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    for line in [
+        "  verified            yes: by CN=Test CA in -tls-ca-cert\n",
+        "  client certificate  asked for, from CN=Clients CA; ours was given, and the server accepted that\n",
+        "  the server  SERVING\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}{ran}");
+    }
+    run_command(&ran, &[]).expect_healthy();
+    run_healthcheck(&ran).expect_healthy();
+    let without = Situation::new(server.port(), &["-addr=127.0.0.1:PORT", "-tls", &ca]);
+    let without = without.naming(files.path("").to_str().expect("it is UTF-8"), "/certificates/");
+    let ran = without.diagnose("client-certificate-needed");
+    let put_in = [("CLIENT.pem", &certificate), ("CLIENT.key", &key)];
+    let put_in = put_in.map(|(name, flag)| (name, flag.split_once('=').expect("it has a path").1));
+    run_command(&ran, &put_in).expect_healthy();
+}
+
+#[test]
+fn tls_server_probed_in_plaintext() {
+    let (authority, files) = (Authority::new("Test CA"), Files::new());
+    let server = server::tls(&authority.server(&["api.test"]));
+    let ran = Situation::new(server.port(), &["-addr=127.0.0.1:PORT"]).diagnose("tls-needed");
+    run_command(&ran, &[("CA.pem", &files.write("ca.pem", &authority.pem))]).expect_healthy();
+}
+
+#[test]
+fn plaintext_server_probed_with_tls() {
+    let server = server::plaintext();
+    let ran = Situation::new(server.port(), &["-addr=127.0.0.1:PORT", "-tls"])
+        .naming("SSL_CERT_FILE", "SSL_CERT_FILE")
+        .diagnose("tls-superfluous");
+    run_command(&ran, &[]).expect_healthy();
+    run_healthcheck(&ran).expect_healthy();
+}
+
+#[test]
+fn certificates_that_are_refused() {
+    let (authority, other, files) = (Authority::new("Test CA"), Authority::new("Other CA"), Files::new());
+    let ca = files.write("ca.pem", &authority.pem);
+    let directory = files.path("").to_str().expect("it is UTF-8").to_owned();
+    let ca_flag = format!("-tls-ca-cert={ca}");
+    let words = ["-addr=127.0.0.1:PORT", "-tls", &ca_flag];
+
+    let server = server::tls(&authority.server(&["api.test", "*.example.test"]));
+    let situation = Situation::new(server.port(), &words).naming(&directory, "/certificates/");
+    run_command(&situation.diagnose("wrong-name"), &[]).expect_healthy();
+
+    let server = server::tls(&other.server(&["127.0.0.1"]));
+    let situation = Situation::new(server.port(), &words).naming(&directory, "/certificates/");
+    let ran = situation.diagnose("unknown-issuer");
+    run_command(&ran, &[("CA.pem", &files.write("other.pem", &other.pem))]).expect_healthy();
+
+    let expired = authority.issue(&["127.0.0.1"], &PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 2, 3);
+    });
+    let server = server::tls(&expired);
+    let situation = Situation::new(server.port(), &words).naming(&directory, "/certificates/");
+    situation.diagnose("expired");
+}
+
+#[test]
+fn answers_of_the_health_service() {
+    let server = ChangingServer::new();
+    server.set("", ServingStatus::NotServing);
+    server.set("shop.Cart", ServingStatus::Serving);
+    let port = server.server.port();
+    Situation::new(port, &["-addr=127.0.0.1:PORT"]).diagnose("not-serving");
+    let ran = Situation::new(port, &["-addr=127.0.0.1:PORT", "-service=Cart"]).diagnose("unknown-service");
+    run_command(&ran, &[]).expect_healthy();
+    run_healthcheck(&ran).expect_healthy();
+
+    let server = server::by_path(|_| Reply::Status("12", "unknown service grpc.health.v1.Health"));
+    Situation::new(server.port(), &["-addr=127.0.0.1:PORT"]).diagnose("no-health-service");
+    let server = server::by_path(|_| Reply::Status("16", ""));
+    let ran = Situation::new(server.port(), &["-addr=127.0.0.1:PORT"]).run(&["-diagnose"]);
+    assert!(ran.stdout.contains("-rpc-header-file='authorization: TOKEN'"), "{ran}");
+}
+
+#[test]
+fn proxy_in_front_of_a_sick_server() {
+    let peer = Peer::new(|peer, _| {
+        let fields: &[(&str, &[u8])] = &[(":status", b"503"), ("server", b"envoy"), ("content-type", b"text/plain")];
+        let flags = frames::END_STREAM | frames::END_HEADERS;
+        peer.read_preface();
+        peer.send(frames::settings(&[]));
+        for stream in [1, 3] {
+            if peer.await_request() {
+                peer.send(frames::frame(frames::HEADERS, flags, stream, &frames::block(fields)));
+            }
+        }
+        peer.drain();
+    });
+    let ran = Situation::new(peer.address.port(), &["-addr=127.0.0.1:PORT"]).run(&["-diagnose"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stdout.contains("\n  unhealthy  RPC: health check of 127.0.0.1:"), "{ran}");
+    for line in [
+        "\n  a proxy answers  its header server is \"envoy\"\n",
+        "\n  hint       a proxy answers (its header server is \"envoy\"): probe the server behind it\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}{ran}");
+    }
+}
+
+#[test]
+fn other_protocols_and_silence() {
+    let peer = Peer::new(|peer, _| {
+        peer.read_preface();
+        peer.send("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+    });
+    Situation::new(peer.address.port(), &["-addr=127.0.0.1:PORT"]).diagnose("http1");
+    let peer = Peer::new(|peer, _| peer.drain());
+    Situation::new(peer.address.port(), &["-addr=127.0.0.1:PORT"]).diagnose("silent");
+}
+
+#[test]
+fn tls_without_http2() {
+    let authority = Authority::new("Test CA");
+    let leaf = authority.server(&["127.0.0.1"]);
+    let setup = server::TlsSetup { leaf: &leaf, versions: rustls::DEFAULT_VERSIONS, alpn: &[], clients: None };
+    let recorder = server::Recorder::tls(&setup);
+    for (flag, fits) in [("-tls", "in it (ALPN)"), ("-gzip", "the flags say plaintext")] {
+        let ran = Situation::new(recorder.server.port(), &["-addr=127.0.0.1:PORT", flag]).run(&["-diagnose"]);
+        let is_told = |text: &str| ran.stdout.contains(text);
+        assert!(ran.code == Some(1) && is_told("no ALPN (") && is_told(fits), "{ran}");
+    }
+}
+
+#[test]
+fn unix_sockets() {
+    let ran = Situation::new(1, &["-addr=unix:/proc/no-such/api.sock"]);
+    let ran = Situation { names: Vec::new(), ..ran }.diagnose("socket-missing");
+    assert!(ran.stdout.contains("\n  /proc/no-such  no such file or directory\n"), "{ran}");
+    let files = Files::new();
+    let path = files.path("api.sock");
+    let _server = server::unix(&path);
+    let ran = Probe::new([format!("-addr=unix:{}", path.display()), "-diagnose".to_owned()]).run();
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stdout.contains("  a server listens there\n"), "{ran}");
+    run_healthcheck(&ran).expect_healthy();
+    let path = files.write("file", "");
+    let ran = Probe::new([format!("-addr=unix:{path}"), "-diagnose".to_owned()]).run();
+    assert!(ran.stdout.contains(": it is not a socket; we are user "), "{ran}");
+}
+
+#[test]
+fn port_that_nothing_listens_on() {
+    let Some(()) = privileges::root() else { return };
+    let server = server::plaintext();
+    let unused = UnusedPort::new();
+    let (port, listening) = (unused.address.port(), server.address);
+    let ran = Probe::new([format!("-addr=127.0.0.1:{port}"), "-diagnose".to_owned()]).run();
+    assert_eq!(ran.code, Some(1), "{ran}");
+    for part in [
+        format!("\n  port {port}  nothing listens there\n  listening   {listening}\n"),
+        format!("\n  hint       nothing listens on port {port} here, but on {listening}; is the server up, and on\n"),
+        "  a command for the only port that is listened on here; whether that is gRPC is not known:\n".to_owned(),
+        format!("\n    grpc_health_probe -addr=:{}\n", listening.port()),
+    ] {
+        assert!(ran.stdout_as_written.contains(&part), "{part}{ran}");
+    }
+    run_command(&ran, &[]).expect_healthy();
+}
+
+#[test]
+fn names() {
+    let Some(()) = privileges::root() else { return };
+    let dns = name_server_on([127, 53, 7, 1], Behavior::NoSuchName);
+    let ran = run_with_dns("", dns, &["-addr=user-service:50051", "-diagnose"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    expect_page("unknown-name", &ran, &[]);
+    let server = server::plaintext();
+    let addr = format!("-addr=api:{}", server.port());
+    let ran = run_with_dns("127.0.0.1 api\n", dns, &[&addr, "-diagnose"]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("\nName\n  api  from /etc/hosts: 127.0.0.1\n"), "{ran}");
+    let silent = name_server_on([127, 53, 7, 2], Behavior::Silent);
+    let ran = run_with_dns("", silent, &["-addr=user-service:50051", "-diagnose"]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("127.53.7.2 did not answer for user-service A "), "{ran}");
+}
+
+#[test]
+fn hostile_peers_get_a_diagnosis_in_time() {
+    let trickle = Peer::new(|peer, _| {
+        for byte in frames::settings(&[(1, 1); 400]) {
+            if !peer.send([byte]) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let flood = Peer::new(|peer, _| while peer.send([0x41; 4096]) {});
+    let forged = Peer::new(|peer, _| {
+        peer.read_preface();
+        peer.send(frames::settings(&[]));
+        peer.send(frames::goaway(0, 11, b"\x1b[31mred\nVerdict\n  healthy"));
+        peer.drain();
+    });
+    for peer in [&trickle, &flood, &forged] {
+        for tls in [None, Some("-tls".to_owned()), Some("-output=json".to_owned())] {
+            let is_json = tls.as_deref() == Some("-output=json");
+            let words = [peer.addr(), "-diagnose".to_owned(), "-timeout=1s".to_owned()].into_iter().chain(tls);
+            let started = Instant::now();
+            let ran = Probe::new(words).run();
+            assert!(started.elapsed() < Duration::from_millis(2500), "{:?}{ran}", started.elapsed());
+            assert!(ran.code == Some(1) && ran.stdout.len() < 64 * 1024, "{ran}");
+            assert!(!ran.stdout.contains('\u{1b}'), "{ran}");
+            assert!(is_json || ran.stdout.matches("\nVerdict\n").count() == 1, "{ran}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_a_server_that_is_not_trusted() {
+    let authority = Authority::new("Test CA");
+    let leaf = authority.server(&["127.0.0.1"]);
+    let setup = server::TlsSetup { leaf: &leaf, versions: rustls::DEFAULT_VERSIONS, alpn: &["h2"], clients: None };
+    let recorder = server::Recorder::tls(&setup);
+    let secret = "-rpc-header=authorization: Bearer s3cret";
+    let ran = Situation::new(recorder.server.port(), &["-addr=127.0.0.1:PORT", "-tls", secret]).run(&["-diagnose"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(!recorder.has_request(), "{ran}");
+    assert!(!ran.stdout.contains("s3cret") && ran.stdout.contains("-rpc-header='authorization: ***'"), "{ran}");
+    // In plaintext neither, where TLS was asked for.
+    let recorder = server::Recorder::plaintext();
+    let ran = Situation::new(recorder.server.port(), &["-addr=127.0.0.1:PORT", "-tls", secret]).run(&["-diagnose"]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("  plaintext  HTTP/2\n"), "{ran}");
+    assert!(!recorder.has_request(), "{ran}");
+}
+
+#[test]
+fn flags_that_it_cannot_go_with() {
+    for (flag, other) in [("-watch", "-watch"), ("-wait=1s", "-wait"), ("-list", "-list"), ("-q", "-q")] {
+        let ran = Probe::new(["-addr=:1", "-diagnose", flag]).run();
+        ran.expect(1, "", &format!("error: -diagnose and {other} cannot be used together\n"));
+    }
+    let ran = Probe::new(["-addr=:1", "-q"]).env("GRPC_HEALTH_PROBE_DIAGNOSE", "true").run();
+    ran.expect(1, "", "error: GRPC_HEALTH_PROBE_DIAGNOSE and -q cannot be used together\n");
+}
+
+#[test]
+fn servers_by_their_spiffe_ids() {
+    let (files, domain) = (Files::new(), TrustDomain::new("example.org"));
+    let agent = Agent::new(&files.path("agent.sock"), Svids::with(vec![domain.entry("/probe")]));
+    let leaf = domain.svid("/shop/api", |_| ());
+    let clients = Some(&domain.authority);
+    let setup = server::TlsSetup { leaf: &leaf, versions: rustls::DEFAULT_VERSIONS, alpn: &["h2"], clients };
+    let recorder = server::Recorder::tls(&setup);
+    for (id, code, verified) in [
+        ("example.org", 0, "yes: by its SPIFFE ID, spiffe://example.org/shop/api\n"),
+        ("spiffe://example.org/other", 1, "no: "),
+    ] {
+        let ran = Probe::new([&recorder.server.addr(), "-diagnose", "-spiffe", &format!("-spiffe-id={id}")])
+            .env("SPIFFE_ENDPOINT_SOCKET", agent.endpoint())
+            .run();
+        assert_eq!(ran.code, Some(code), "{ran}");
+        assert!(ran.stdout.contains(&format!("  verified            {verified}")), "{ran}");
+        assert!(!ran.stdout.contains("of its names") && ran.stdout.contains("SPIFFE_ENDPOINT_SOCKET  sets "), "{ran}");
+    }
+}
+
+#[test]
+fn each_address_of_a_name() {
+    let Some(()) = privileges::root() else { return };
+    let server = server::plaintext();
+    let port = server.port();
+    let hosts = "127.0.0.1 two\n127.0.0.2 two\n";
+    let ran = run_with_dns(hosts, [127, 53, 7, 9].into(), &[&format!("-addr=two:{port}"), "-diagnose"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let addr = format!("-addr=two:{port}");
+    let ran = run_with_dns(hosts, [127, 53, 7, 9].into(), &[&addr, "-diagnose", "-all-addresses"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    for line in [
+        format!("\n  127.0.0.2:{port}  connection refused (").as_str(),
+        &format!("\n  unhealthy  connection: 127.0.0.2:{port}: cannot connect to 127.0.0.2:{port}: "),
+        &format!("\n    grpc_health_probe -addr=two:{port} -all-addresses\n"),
+    ] {
+        assert!(ran.stdout.contains(line), "{line}{ran}");
+    }
+}
+
+#[test]
+fn variables_are_named() {
+    let server = server::plaintext();
+    let ran = Probe::new(["-diagnose"])
+        .env("GRPC_HEALTH_PROBE_ADDR", format!("127.0.0.1:{}", server.port()))
+        .env("GRPC_HEALTH_PROBE_RPC_HEADER", "x-token: s3cret")
+        .env("GRPC_HEALTH_PROBE_ADR", "x")
+        .env("HTTPS_PROXY", "http://user:s3cret@proxy.test")
+        .run();
+    assert!(ran.code == Some(0) && !ran.stdout.contains("s3cret"), "{ran}");
+    for line in [
+        "sets -rpc-header=x-token: ***\n",
+        "  warning                       GRPC_HEALTH_PROBE_ADR is no variable of the probe\n",
+        "  HTTPS_PROXY                   sets nothing here: a probe follows no proxy\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}{ran}");
+    }
+}
+
+#[test]
+fn colour_at_a_terminal_only() {
+    if !Path::new("/usr/bin/script").exists() {
+        eprintln!("left out, as script is not installed: colour at a terminal");
+        return;
+    }
+    let server = server::plaintext();
+    let command = format!("{} -diagnose {}", BINARY.display(), server.addr());
+    let at_terminal = |term: &str, no_colour: &str| {
+        let script = ["/usr/bin/script", "-qec", &command, "/dev/null"];
+        let mut probe = std::process::Command::new(script[0]);
+        probe.args(&script[1..]).env_clear().env("PATH", "/usr/bin:/bin").env("TERM", term).env("NO_COLOR", no_colour);
+        String::from_utf8(probe.output().expect("script is installed").stdout).expect("it is UTF-8")
+    };
+    assert!(at_terminal("xterm", "").contains("\u{1b}[1mAddress\u{1b}[0m\r\n"));
+    assert!(at_terminal("xterm", "").contains("\u{1b}[32m\u{1b}[1mVerdict\u{1b}[0m\r\n"));
+    assert!(!at_terminal("xterm", "1").contains('\u{1b}'));
+    assert!(!at_terminal("dumb", "").contains('\u{1b}'));
+}
