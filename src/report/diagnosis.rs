@@ -123,7 +123,7 @@ impl<'a> Diagnosis<'a> {
         };
         match machine.is_listened_on {
             Some(true) => rows.add(&what, "a server listens there"),
-            Some(false) => rows.add(&what, "nothing listens there"),
+            Some(false) => rows.add(&what, "nothing listens at this address"),
             None => {}
         }
         let listening: Vec<String> = machine.listening.iter().map(ToString::to_string).collect();

@@ -356,7 +356,7 @@ fn port_that_nothing_listens_on() {
     let ran = Probe::new([format!("-addr=127.0.0.1:{port}"), "-diagnose".to_owned()]).run();
     assert_eq!(ran.code, Some(1), "{ran}");
     for part in [
-        format!("\n  port {port}  nothing listens there\n  listening   {listening}\n"),
+        format!("\n  port {port}  nothing listens at this address\n  listening   {listening}\n"),
         format!("\n  hint       nothing listens on port {port} here, but on {listening}; is the server up, and on\n"),
         "  a command for the only port that is listened on here; whether that is gRPC is not known:\n".to_owned(),
         format!("\n    grpc_health_probe -addr=:{}\n", listening.port()),
