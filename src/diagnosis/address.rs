@@ -52,7 +52,9 @@ impl Address {
             Some(Variable { name, sets: format!("-{}{value}", argument.flag) })
         });
         let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let of_system = VARIABLES.into_iter().filter(|(name, _, flag)| is_set(name) && command.has(flag));
+        let uses_system = !command.has("tls-ca-cert") && !command.has("tls-no-verify");
+        let is_used = |name: &str, flag| command.has(flag) && (uses_system || !name.starts_with("SSL_CERT_"));
+        let of_system = VARIABLES.into_iter().filter(|(name, _, flag)| is_set(name) && is_used(name, flag));
         let of_system = of_system.map(|(name, sets, _)| Variable { name: name.to_owned(), sets: sets.to_owned() });
         let ignored = IGNORED.into_iter().filter(|name| is_set(name));
         let ignored = ignored

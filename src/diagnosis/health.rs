@@ -123,7 +123,10 @@ impl Health {
                 self.listed = Some(listed.collect());
             }
             Some(Err(Failure { grpc_code: Some(Code::Unimplemented), .. })) => {
-                self.not_listed = Some("this server has no method List".to_owned());
+                // Without the service, that it has no List is no news.
+                let has_service =
+                    self.services.iter().any(|service| service.grpc_code != Some(Code::Unimplemented.into()));
+                self.not_listed = has_service.then(|| "this server has no method List".to_owned());
             }
             Some(Err(failure)) => self.not_listed = Service::of_failure("", &failure).error,
             None => {}
