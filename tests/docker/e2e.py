@@ -237,6 +237,72 @@ def a_diagnosis_advises_a_health_check():
         server.healthy()
 
 
+def diagnosis(*run):
+    """The verdict of a diagnosis, and the line that says what to use."""
+    ran = subprocess.run(["docker", *run, "-output=json"], capture_output=True, text=True, timeout=PATIENCE)
+    diagnosed = json.loads(ran.stdout)
+    verdict = diagnosed["verdict"]
+    expect(ran.returncode, 0 if verdict["healthy"] else 1)
+    print("     ", " ".join(run), "->", verdict.get("kind"), "|", verdict.get("hints"))
+    return verdict
+
+
+def a_diagnosis_of_each_situation():
+    """What people look for with ss, nc, nslookup and openssl, in containers that have none of them."""
+    probe = ["/grpc_health_probe", "-diagnose"]
+    docker("volume", "create", "certificates")
+    mount = "--volume=certificates:/certificates"
+
+    def server(name, *arguments):
+        network_alias = f"--network-alias={name}"
+        return Container("--network=shop", network_alias, "--no-healthcheck", mount, "health_server", *arguments)
+
+    def tls(directory, *more):
+        return ["--addr=0.0.0.0:50051", f"--tls-cert=/certificates/{directory}/server.pem",
+                f"--tls-key=/certificates/{directory}/server.key", *more]
+
+    try:
+        for directory, *more in [("good",), ("old", "--valid-for=0")]:
+            run(mount, "--entrypoint=/make-certificates", "health_server", f"--directory=/certificates/{directory}",
+                "--name=payment", *more)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(network("shop"))
+            start = lambda *arguments: stack.enter_context(server(*arguments))
+            cart = start("cart")
+            stock = start("stock", "--addr=127.0.0.1:50051")
+            payment = start("payment", *tls("good"))
+            old = start("old", *tls("old"))
+            strict = start("strict", *tls("good", "--client-ca=/certificates/good/ca.pem"))
+            inside = lambda container, *flags: diagnosis("exec", container.name, *probe, *flags)
+            alone = lambda *flags: diagnosis("run", "--rm", "grpc_health_probe", "-diagnose", *flags)
+            until(lambda: expect(inside(cart, "-addr=:50051")["healthy"], True))
+            verdict = inside(cart, "-addr=:50052")
+            expect(verdict["kind"], "connection-refused")
+            assert "nothing listens on port 50052 here, but on" in verdict["hints"][0], verdict
+            verdict = inside(stock, "-addr=stock:50051")
+            expect(verdict["kind"], "connection-refused")
+            assert verdict["hints"][0].startswith("127.0.0.1:50051 accepts connections"), verdict
+            expect(alone("-addr=cart:50051")["kind"], "name-not-found")
+            expect(inside(cart, "-addr=payment:50051")["hints"], ["add -tls"])
+            verdict = inside(cart, "-addr=cart:50051", "-tls")
+            expect(verdict["kind"], "tls-plaintext-server")
+            trusted = ["-tls", "-tls-ca-cert=/certificates/good/ca.pem"]
+            verdict = inside(payment, "-addr=:50051", *trusted)
+            expect((verdict["kind"], verdict["hints"]),
+                   ("tls-certificate-wrong-name", ["use -tls-server-name=payment"]))
+            expect(inside(cart, "-addr=payment:50051", *trusted)["healthy"], True)
+            of_old = ["-tls", "-tls-ca-cert=/certificates/old/ca.pem", "-tls-server-name=payment"]
+            expect(inside(old, "-addr=:50051", *of_old)["kind"], "tls-certificate-expired")
+            verdict = inside(strict, "-addr=:50051", *trusted, "-tls-server-name=payment")
+            expect(verdict["kind"], "tls-client-certificate-required")
+            expect(inside(cart, "-addr=:50051", "-service=nope")["kind"], "service-unknown")
+            expect(alone("-addr=unix:/sockets/health.sock")["kind"], "socket-missing")
+            cart.signal("USR1")
+            until(lambda: expect(inside(cart, "-addr=:50051").get("kind"), "not-serving"))
+    finally:
+        docker("volume", "rm", "--force", "certificates")
+
+
 def own_time_out_before_dockers():
     with Container(image("-addr=:50051", "-rpc-timeout=1m", "-timeout=1s", timeout="20s"),
                    "--addr=0.0.0.0:50051", "--delay=60000") as server:
@@ -524,6 +590,7 @@ CASES = [
     stopped,
     wrong_port,
     a_diagnosis_advises_a_health_check,
+    a_diagnosis_of_each_situation,
     own_time_out_before_dockers,
     dockers_time_out_before_our_own,
     with_next_to_nothing,
