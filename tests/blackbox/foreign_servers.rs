@@ -854,10 +854,11 @@ fn the_servers_own_deadline_is_told_with_its_message() {
     assert!(ran.code == Some(3) && seconds.is_some_and(|seconds| (0.6..1.2).contains(&seconds)), "{ran}");
     assert_eq!(kind(&early.addr(), &["-rpc-timeout=20s"]), "rpc-failed");
     // Where it gives up at our deadline, it may need more time.
-    let last = gives_up(0);
-    let ran = probe(&last.addr(), &["-rpc-timeout=1ms"]);
+    let last = gives_up(1900);
+    let ran = probe(&last.addr(), &["-rpc-timeout=2s"]);
+    // On a busy machine our own time may be over first.
     if ran.stderr.contains("gave up") {
-        assert!(ran.stderr.ends_with("\nhint: it had 1ms; -rpc-timeout gives it more\n"), "{ran}");
+        assert!(ran.stderr.ends_with("\nhint: it had 2s; -rpc-timeout gives it more\n"), "{ran}");
     }
     // A watch and a list say it in the same way.
     expect_rpc(&early, &["-rpc-timeout=20s", "-watch"], cause, None);
