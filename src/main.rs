@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
         Err(failure) => return refuse(style, options.address(), failure),
     };
     let progress = Rc::new(Progress::new(style, plan.question().is_endless()));
-    progress.ignored(options.ignored());
+    progress.warn_of_ignored(options.ignored());
     if style.is_verbose() {
         progress.options(&[config::describe(&plan), cli::unknown_variables().into_iter().collect()].concat());
     }

@@ -40,8 +40,13 @@ pub(crate) use self::{
     verifier::{NotAccepted, OurIdentity, PeerPolicy, Trusted},
 };
 use self::{
-    certificate::is_spiffe_id, client_certificate::ClientIdentity, clock::Clock, failure::Attempt, look::Looker,
-    observed::Observed, verifier::Verifier,
+    certificate::is_spiffe_id,
+    client_certificate::ClientIdentity,
+    clock::Clock,
+    failure::Attempt,
+    look::Looker,
+    observed::{Observed, version_and_cipher},
+    verifier::Verifier,
 };
 use crate::{
     deadline::Deadline,
@@ -180,7 +185,7 @@ impl Client {
     /// Records who we and the server are, where a policy verifies that, the server has presented its certificate, and the
     /// handshake fails nevertheless.
     fn record_identities(&self, observed: &Observed, trace: &Trace) {
-        if let (true, Some(certificate)) = (self.trusted.is_by_policy(), observed.end_entity()) {
+        if let (true, Some(certificate)) = (self.trusted.is_by_policy(), observed.chain().into_iter().next()) {
             trace.set_session(Session {
                 spiffe_id: self.trusted.identity_of(&certificate),
                 client_spiffe_id: self.identity(),
@@ -267,11 +272,10 @@ impl Client {
     fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> Session {
         let connection = stream.get_ref().1;
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        let version = connection.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "TLSv1."));
-        let cipher = connection.negotiated_cipher_suite();
+        let [version, cipher] = version_and_cipher(connection);
         Session {
             version,
-            cipher: cipher.map(|suite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")),
+            cipher,
             server_name: Some(self.server_name.to_str().into_owned()).filter(|_| !self.trusted.is_by_policy()),
             spiffe_id: certificate.and_then(|certificate| self.trusted.identity_of(certificate)),
             client_spiffe_id: self.identity(),

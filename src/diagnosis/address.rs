@@ -25,7 +25,7 @@ pub(crate) struct Address {
     pub(crate) given: String,
     /// Where that is.
     pub(crate) means: String,
-    /// TLS or plaintext, and whom to trust.
+    /// TLS or plaintext, and which servers are trusted.
     pub(crate) security: String,
     /// The services to ask about.
     pub(crate) asks: Vec<String>,

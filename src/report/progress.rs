@@ -63,7 +63,7 @@ impl Progress {
     }
 
     /// Warns of the words for a shell at the end of the command line.
-    pub fn ignored(&self, words: Option<&str>) {
+    pub fn warn_of_ignored(&self, words: Option<&str>) {
         if let Some(words) = words.filter(|_| !self.is_quiet) {
             self.line(&format!("warning: no shell runs here: \"{}\" is ignored", excerpt(words)));
         }

@@ -183,7 +183,7 @@ struct Faults {
     hint: Option<String>,
 }
 
-/// Says by whom certificates are issued.
+/// Names the issuers of certificates.
 fn of(authorities: &[String]) -> String {
     let shown = &authorities[..authorities.len().min(SHOWN)];
     match (authorities.len() - shown.len(), shown) {

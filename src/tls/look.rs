@@ -9,11 +9,10 @@ use std::{
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion,
     client::{
-        ResolvesClientCert, Resumption,
+        Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
-    sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -22,13 +21,13 @@ use tokio_rustls::TlsConnector;
 use x509_cert::{
     certificate::{CertificateInner, Raw},
     der::{Decode, oid::ObjectIdentifier},
-    name::Name,
 };
 
 use super::{
-    certificate::{Description, describe},
+    certificate::{Description, describe, name_of},
+    client_certificate::ClientIdentity,
     failure::Attempt,
-    observed::{CertificateRequest, Observed},
+    observed::{Observed, version_and_cipher},
     server_name,
     verifier::Trusted,
 };
@@ -116,19 +115,20 @@ impl Looker<'_> {
         let witness = Arc::new(Witness {
             trusted: Arc::clone(self.trusted),
             observed: Arc::clone(&observed),
-            seen: Mutex::default(),
+            judgement: Mutex::default(),
         });
+        // It never presents our certificate.
+        let nobody = ClientIdentity { key: None, observed: Arc::clone(&observed) };
         let mut config = ClientConfig::builder_with_provider(Arc::clone(self.provider))
             .with_protocol_versions(offer.versions())
             .expect("ring has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
-            .with_client_cert_resolver(Arc::clone(&witness) as Arc<dyn ResolvesClientCert>);
+            .with_client_cert_resolver(Arc::new(nobody));
         config.resumption = Resumption::disabled();
         if offer != Offer::WithoutAlpn {
             config.alpn_protocols = vec![self.alpn.to_vec()];
         }
-        // A look never presents our certificate.
         let Self { target, trusted, server_name, given_by, .. } = self;
         let attempt = Attempt { target, server_name, trusted, identity: None, given_by, observed: &observed };
         let started = Instant::now();
@@ -137,11 +137,10 @@ impl Looker<'_> {
         let agreed = match deadline.bound(handshake).await {
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
-                let version = connection.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default();
-                let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+                let [version, cipher] = version_and_cipher(connection).map(Option::unwrap_or_default);
                 Ok(Agreed {
-                    version: version.replace("TLSv1_", "TLSv1."),
-                    cipher: cipher.unwrap_or_default().replace("TLS13_", "TLS_"),
+                    version,
+                    cipher,
                     alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
                 })
             }
@@ -149,21 +148,25 @@ impl Looker<'_> {
             Err(_) => Err(attempt.timed_out(deadline, &first_bytes)),
         };
         let took = started.elapsed();
-        let seen = std::mem::take(&mut *witness.seen.lock().unwrap_or_else(PoisonError::into_inner));
-        let trusted = seen.judgement.map(|judgement| match judgement {
-            Ok(()) => Ok(self.trust(&seen.chain)),
+        let judgement = witness.judgement.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let chain = observed.chain();
+        let trusted = judgement.map(|judgement| match judgement {
+            Ok(()) => Ok(self.trust(&chain)),
             Err(rustls::Error::InvalidCertificate(error)) => Err(attempt.certificate_failure(&error)),
             Err(error) => Err(attempt.failure(&std::io::Error::other(error), &first_bytes)),
         });
-        let has_name = seen.chain.first().is_some_and(|own| server_name::verify(own, self.server_name).is_ok());
+        let has_name = chain.first().is_some_and(|own| server_name::verify(own, self.server_name).is_ok());
         Look {
             agreed,
             took,
-            chain: seen.chain.iter().take(MAX_DESCRIBED).filter_map(describe).collect(),
-            key: seen.chain.first().and_then(key),
+            key: chain.first().and_then(key),
+            chain: chain.iter().take(MAX_DESCRIBED).filter_map(describe).collect(),
             trusted,
             has_name,
-            asks_certificate: seen.asks_certificate,
+            asks_certificate: observed.certificate_request().map(|request| {
+                let names = request.authorities.iter().take(MAX_DESCRIBED);
+                names.map(|der| name_of(der).unwrap_or_else(|| "(unreadable)".to_owned())).collect()
+            }),
         }
     }
 
@@ -194,15 +197,8 @@ impl Looker<'_> {
 struct Witness {
     trusted: Arc<Trusted>,
     observed: Arc<Observed>,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    chain: Vec<CertificateDer<'static>>,
-    /// What a probe would say about the chain.
-    judgement: Option<Result<(), rustls::Error>>,
-    asks_certificate: Option<Vec<String>>,
+    /// What a probe would say about the chain, if the server sent one.
+    judgement: Mutex<Option<Result<(), rustls::Error>>>,
 }
 
 impl ServerCertVerifier for Witness {
@@ -217,9 +213,7 @@ impl ServerCertVerifier for Witness {
         self.observed.note_presented(end_entity, intermediates);
         let judge = self.trusted.judge();
         let judgement = judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.chain = std::iter::once(end_entity).chain(intermediates).map(|der| der.clone().into_owned()).collect();
-        seen.judgement = Some(judgement.map(drop));
+        *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = Some(judgement.map(drop));
         Ok(ServerCertVerified::assertion())
     }
 
@@ -243,24 +237,6 @@ impl ServerCertVerifier for Witness {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.trusted.judge().supported_verify_schemes()
-    }
-}
-
-impl ResolvesClientCert for Witness {
-    fn resolve(&self, authorities: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.observed.note_certificate_request(CertificateRequest {
-            authorities: authorities.iter().map(|name| name.to_vec()).collect(),
-            takes_our_key: false,
-        });
-        let names = authorities.iter().take(MAX_DESCRIBED);
-        let names = names.map(|der| Name::from_der(der).map_or("(unreadable)".to_owned(), |name| name.to_string()));
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).asks_certificate = Some(names.collect());
-        None
-    }
-
-    /// Without certificates, rustls would not ask for one.
-    fn has_certs(&self) -> bool {
-        true
     }
 }
 

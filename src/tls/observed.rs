@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use rustls::ClientConnection;
 use rustls_pki_types::CertificateDer;
 
 use super::certificate::{Description, describe};
@@ -26,20 +27,27 @@ pub(super) struct CertificateRequest {
     pub(super) takes_our_key: bool,
 }
 
+/// The version and the cipher suite that a handshake agreed on, as the specifications write them.
+pub(super) fn version_and_cipher(connection: &ClientConnection) -> [Option<String>; 2] {
+    let version = connection.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "TLSv1."));
+    let cipher = connection.negotiated_cipher_suite();
+    [version, cipher.map(|suite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_"))]
+}
+
 impl Observed {
     pub(super) fn note_presented(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
         let chain = iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned());
         *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
     }
 
-    /// The certificates that the server presented, as far as they can be read, its own first.
-    pub(super) fn presented(&self) -> Vec<Description> {
-        self.presented.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(describe).collect()
+    /// The certificates that the server presented, its own first.
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The server's own certificate, if it presented one.
-    pub(super) fn end_entity(&self) -> Option<CertificateDer<'static>> {
-        self.presented.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    /// The same, as far as they can be read.
+    pub(super) fn presented(&self) -> Vec<Description> {
+        self.chain().iter().filter_map(describe).collect()
     }
 
     pub(super) fn note_certificate_request(&self, request: CertificateRequest) {

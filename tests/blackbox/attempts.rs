@@ -1,5 +1,5 @@
-//! What is told of attempts: how many were made, what a wait waits for, how much time a request has, and the verdict at the end,
-//! however much was told before.
+//! Attempts: how many are counted, what `-wait` waits for when it is stopped, how much time a request has. The verdict comes at
+//! the end, however long the progress before it is.
 
 use tonic_health::ServingStatus::NotServing;
 

@@ -274,7 +274,7 @@ fn each_attempt_is_at_each_address() {
     let (peers, port) = pair(speak_http1, speak_ssh);
     let ran = Probe::new([&format!("-addr=localhost:{port}"), "-connect-timeout=1h", "-output=json"]).run();
     ran.expect_kind(1, "http2", "server-speaks-http1");
-    // The first is asked once more, whether it wants TLS.
+    // Another connection to the first one shows whether it wants TLS.
     assert_eq!(peers.map(|peer| peer.connections()), [2, 1]);
 }
 
