@@ -105,6 +105,9 @@ fn broken_certificates_in_a_bundle_are_skipped() {
     let [cert, key] = [client.files.write("2", &client.leaf.pem), client.files.write("3", &client.leaf.key_pem)];
     let ran = client.probe(&bundle, &cert, &key, &["-v"]);
     assert!(ran.stderr.contains("2 of the trusted certificates cannot be read"), "{ran}");
+    let bundle = client.files.write("whole bundle", &client.authority.pem);
+    let ran = client.probe(&bundle, &cert, &key, &["-v"]);
+    assert!(ran.code == Some(0) && !ran.stderr.contains("cannot be read"), "{ran}");
 }
 
 #[test]
