@@ -6,6 +6,7 @@ complete -c grpc_health_probe -o service -x -d 'Service to ask about, or else th
 complete -c grpc_health_probe -o watch -d 'Health/Watch: the status and its changes, until stopped'
 complete -c grpc_health_probe -o list -d 'Health/List: all services'
 complete -c grpc_health_probe -o all-addresses -d 'Ask at each address of the name; healthy only if all are'
+complete -c grpc_health_probe -o alive -d 'Healthy if the server answers, also NOT_SERVING: for liveness probes'
 complete -c grpc_health_probe -o diagnose -d 'Find the cause, step by step, and what to use instead'
 complete -c grpc_health_probe -o rpc-header -x -d 'Request metadata. Repeatable'
 complete -c grpc_health_probe -o rpc-header-file -x -d 'The same, from a file. Repeatable'

@@ -52,6 +52,7 @@ pub fn style(options: &Options) -> Result<Style, Failure> {
         json: options.json,
         quiet: options.quiet.is_some(),
         verbose: options.verbose.is_some(),
+        alive: options.alive.is_some(),
     })
 }
 
@@ -83,6 +84,7 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         target,
         question: question(options)?,
         all_addresses: options.all_addresses.is_some(),
+        alive: options.alive.is_some(),
         metadata,
         metadata_files,
         rpc: rpc::Settings {
@@ -123,6 +125,9 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     }
     if plan.all_addresses {
         first += " all-addresses=true";
+    }
+    if plan.alive {
+        first += " alive=true";
     }
     if plan.diagnosis.is_some() {
         first += " diagnose=true";

@@ -118,7 +118,8 @@ impl Report<'_> {
                         let has_name = self.services().len() > 1;
                         let frame =
                             if has_name { of_address.with_service(verdict.service()) } else { of_address.clone() };
-                        push_verdict(&mut lines, style, &frame, verdict);
+                        let target = result.address.as_deref().or(self.address).unwrap_or_default();
+                        push_verdict(&mut lines, style, target, &frame, verdict);
                     }
                 }
                 Err(failure) => push_error(&mut lines, &of_address, failure),
@@ -192,7 +193,8 @@ impl Report<'_> {
                 }
                 Err(failure) => {
                     let mut push = |service| {
-                        let line = Line::of_failure(detail, self.address, service, failure);
+                        let alive = style.alive.then_some(false);
+                        let line = Line::of_failure(detail, self.address, service, alive, failure);
                         lines.push(Stream::Out, true, line.with_record(detail, result).to_string());
                     };
                     match self.services() {
@@ -258,10 +260,14 @@ impl Frame {
     }
 }
 
-fn push_verdict(lines: &mut Lines, style: Style, frame: &Frame, verdict: &Verdict) {
+/// Reports the verdict on an answer of `target`.
+fn push_verdict(lines: &mut Lines, style: Style, target: &str, frame: &Frame, verdict: &Verdict) {
     let Frame { before, after } = frame;
     match (verdict.failure(), verdict.status()) {
         (None, _) if style.quiet => {}
+        (None, _) if style.alive => {
+            lines.push(Stream::Out, false, format!("{before}alive: {}{after}", answer(target, verdict)));
+        }
         (None, _) => lines.push(Stream::Out, false, format!("{before}status: SERVING{after}")),
         // Standard output has what servers answered, and nothing else can look like that.
         (Some(failure), Some(_)) => {
@@ -270,6 +276,17 @@ fn push_verdict(lines: &mut Lines, style: Style, frame: &Frame, verdict: &Verdic
             push_hint(lines, failure);
         }
         (Some(failure), None) => push_error(lines, frame, failure),
+    }
+}
+
+/// What a server that is alive answered: a status, or an error.
+fn answer(target: &str, verdict: &Verdict) -> String {
+    match (verdict.status(), verdict.not_serving()) {
+        (None, Some(failure)) => match failure.cause(target).split_once(": ") {
+            Some((code, text)) => format!("{code} ({})", printable(text, MAX_MESSAGE)),
+            None => printable(failure.cause(target), MAX_MESSAGE),
+        },
+        (status, _) => format!("status {}", status.unwrap_or_default()),
     }
 }
 

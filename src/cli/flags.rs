@@ -128,6 +128,12 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "Ask at each address of the name; healthy only if all are",
             ),
             Flag::new(
+                "alive",
+                Switch(|options| &mut options.alive),
+                "Healthy if the server answers, also NOT_SERVING: for liveness probes",
+            )
+            .excludes(&["watch", "list"]),
+            Flag::new(
                 "diagnose",
                 Switch(|options| &mut options.diagnose),
                 "Find the cause, step by step, and what to use instead",

@@ -9,7 +9,7 @@ use crate::{
 
 /// The flags that say what to probe and how. `files` are those of `-rpc-header-file`.
 pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> CommandLine {
-    let Options { tls, spiffe, gzip, all_addresses, .. } = options;
+    let Options { tls, spiffe, gzip, all_addresses, alive, .. } = options;
     let mut line = CommandLine::default();
     let mut add = |flag: &'static str, given: Option<&Given>, value: Option<String>| {
         if let Some(given) = given {
@@ -37,6 +37,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
         ("spiffe", spiffe),
         ("gzip", gzip),
         ("all-addresses", all_addresses),
+        ("alive", alive),
     ] {
         add(flag, given.as_ref(), None);
     }

@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) watch: Option<Given>,
     pub(crate) list: Option<Given>,
     pub(crate) all_addresses: Option<Given>,
+    pub(crate) alive: Option<Given>,
     pub(crate) diagnose: Option<Given>,
     pub(crate) tls: Option<Given>,
     pub(crate) tls_no_verify: Option<Given>,

@@ -46,6 +46,8 @@ pub(crate) struct Kubernetes {
     pub(crate) grpc_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grpc_service: Option<String>,
+    /// What to write the probe under: `-alive` is for the liveness of a container.
+    pub(crate) probe: &'static str,
     /// Whether the kubelet's own probe is enough, and why not.
     pub(crate) note: &'static str,
 }
@@ -93,7 +95,12 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
 /// Changes the command line so that it fits the server. Returns what it then does.
 fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &mut Vec<String>) -> String {
     let Some(kind) = basis.kind.filter(|_| !basis.healthy) else {
-        return "the command that ran, which is healthy".to_owned();
+        return if command.has("alive") {
+            "the command that ran, which finds the server alive"
+        } else {
+            "the command that ran, which is healthy"
+        }
+        .to_owned();
     };
     let certificate = facts.certificate.as_ref();
     let speaks_tls = facts.protocol.as_ref().is_some_and(Protocol::speaks_tls);
@@ -239,6 +246,7 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
         Some(_) if command.has("rpc-header") || command.has("rpc-header-file") => {
             Some("the kubelet's own grpc probe sends no metadata")
         }
+        Some(_) if command.has("alive") => Some("the kubelet's own grpc probe takes no answer but SERVING"),
         Some(_) if services > 1 => Some("the kubelet's own grpc probe asks about one service"),
         Some(port) if facts.machine.as_ref().is_some_and(|machine| machine.is_loopback_only(port)) => {
             Some("the kubelet's own grpc probe asks at the pod's address, and the server listens on loopback only")
@@ -250,6 +258,7 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
     Kubernetes {
         grpc_port: port.filter(|_| not_grpc.is_none()),
         grpc_service: service.map(str::to_owned).filter(|_| not_grpc.is_none()),
+        probe: if command.has("alive") { "livenessProbe" } else { "readinessProbe" },
         note: match not_grpc {
             Some(why) => why,
             None if is_plaintext => "the kubelet's own probe is enough, and needs no binary in the image",

@@ -82,7 +82,7 @@ impl Service {
 
 /// What the probe learnt about the services that the user asked about.
 pub(crate) fn of_verdicts(verdicts: &NonEmpty<Verdict>) -> Health {
-    let service = |verdict: &Verdict| match (verdict.status(), verdict.failure()) {
+    let service = |verdict: &Verdict| match (verdict.status(), verdict.not_serving()) {
         (None, Some(failure)) => Service::of_failure(verdict.service(), failure),
         (status, _) => Service::of_status(verdict.service(), status.unwrap_or_default()),
     };

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{connections::Attempt, facts::Facts};
 use crate::{
     net::{Endpoint, Host, Target},
-    outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, health_of},
+    outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Verdict as Judged, health_of},
     text::service_name,
 };
 
@@ -17,7 +17,11 @@ const MAX_NAMES: usize = 8;
 /// What the probe says.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
+    /// Whether every asked service is SERVING.
     pub(crate) healthy: bool,
+    /// Whether the server is alive, if that decides: `-alive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alive: Option<bool>,
     /// The layer that is at fault, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) layer: Option<&'static str>,
@@ -35,27 +39,39 @@ pub(crate) struct Verdict {
     pub(crate) others: Vec<String>,
 }
 
-/// Words the result of a probe. The facts can add to what the probe's own hint says.
-pub(crate) fn of(results: &NonEmpty<ProbeResult>, target: &Target, facts: &Facts) -> Verdict {
-    let failures: Vec<(String, &Failure)> = results.iter().flat_map(told).collect();
-    let healthy = health_of(results) == Health::Healthy;
-    let Some(worst) = (0..failures.len()).min_by_key(|index| failures[*index].1.kind.phase()).filter(|_| !healthy)
+/// Words the result of a probe. `wants_life` says that any answer is enough: `-alive`. The facts can add to what the probe's own
+/// hint says.
+pub(crate) fn of(results: &NonEmpty<ProbeResult>, wants_life: bool, target: &Target, facts: &Facts) -> Verdict {
+    let passes = health_of(results) == Health::Healthy;
+    let alive = wants_life.then_some(passes);
+    let failures: Vec<(String, &Failure)> = results.iter().flat_map(|result| told(result, Judged::failure)).collect();
+    let Some(worst) = (0..failures.len()).min_by_key(|index| failures[*index].1.kind.phase()).filter(|_| !passes)
     else {
-        let peers = if results.len() == 1 { "every asked service is SERVING" } else { "SERVING at every address" };
+        let not_serving = results.iter().flat_map(|result| told(result, Judged::not_serving));
+        let others: Vec<String> =
+            not_serving.map(|(name, failure)| format!("{name}{}", failure.message)).take(MAX_TOLD).collect();
+        let message = match (others.as_slice(), results.len()) {
+            ([], 1) => "all is well: every asked service is SERVING",
+            ([], _) => "all is well: SERVING at every address",
+            (_, 1) => "the server answers, though not SERVING",
+            (_, _) => "there is an answer from every address, though not always SERVING",
+        };
         return Verdict {
-            healthy,
+            healthy: others.is_empty(),
+            alive,
             layer: None,
             phase: None,
             kind: None,
-            message: format!("all is well: {peers}"),
+            message: message.to_owned(),
             hints: Vec::new(),
-            others: Vec::new(),
+            others,
         };
     };
     let (name, failure) = &failures[worst];
     let others = failures.iter().enumerate().filter(|(index, _)| *index != worst).take(MAX_TOLD);
     Verdict {
-        healthy,
+        healthy: false,
+        alive,
         layer: Some(layer(failure.kind.phase())),
         phase: Some(failure.kind.phase().name()),
         kind: Some(failure.kind.name()),
@@ -65,8 +81,8 @@ pub(crate) fn of(results: &NonEmpty<ProbeResult>, target: &Target, facts: &Facts
     }
 }
 
-/// The failures of a result, each with the name of what it is about where there are several.
-fn told(result: &ProbeResult) -> Vec<(String, &Failure)> {
+/// The failures of a result, those `of` its verdicts among them, each with the name of what it is about where there are several.
+fn told<'a>(result: &'a ProbeResult, of: fn(&'a Judged) -> Option<&'a Failure>) -> Vec<(String, &'a Failure)> {
     let address = result.address.as_ref().map_or_else(String::new, |address| format!("{address}: "));
     match &result.verdicts {
         Err(failure) => vec![(address, failure)],
@@ -75,7 +91,7 @@ fn told(result: &ProbeResult) -> Vec<(String, &Failure)> {
             let named = verdicts.iter().filter_map(|verdict| {
                 let service =
                     if has_several { format!("{}: ", service_name(verdict.service())) } else { String::new() };
-                Some((format!("{address}{service}"), verdict.failure()?))
+                Some((format!("{address}{service}"), of(verdict)?))
             });
             named.collect()
         }

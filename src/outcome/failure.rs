@@ -36,6 +36,8 @@ pub struct Failure {
     pub(crate) hint: Option<String>,
     /// The status code of the RPC, if the server sent one or its HTTP status maps to one.
     pub(crate) grpc_code: Option<Code>,
+    /// Whether the server itself sent that code, as the status of a valid gRPC response.
+    pub(crate) is_answer: bool,
     /// The HTTP status, if that is the failure.
     pub(crate) http_status: Option<u16>,
     /// Whether another attempt may help.
@@ -55,6 +57,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             grpc_code: None,
+            is_answer: false,
             http_status: None,
             retry: Retry::Never,
             may_end: false,
@@ -70,6 +73,12 @@ impl Failure {
     /// Adds the status code of the RPC.
     pub(crate) fn code(mut self, code: Code) -> Self {
         self.grpc_code = Some(code);
+        self
+    }
+
+    /// Sets whether the server itself sent the code, as the status of a valid gRPC response.
+    pub(crate) fn answer(mut self, is_answer: bool) -> Self {
+        self.is_answer = is_answer;
         self
     }
 

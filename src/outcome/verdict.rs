@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
+use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{
@@ -34,6 +35,8 @@ impl Health {
 pub(crate) struct Verdict {
     service: Box<str>,
     judgement: Judgement,
+    /// Whether the server is alive, if that decides: `-alive`.
+    alive: Option<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +68,14 @@ impl Verdict {
             },
             Err(failure) => Judgement::Unanswered(Box::new(failure)),
         };
-        Self { service: service.into(), judgement }
+        Self { service: service.into(), judgement, alive: None }
+    }
+
+    /// Judges the same answer by whether it is one at all, `-alive`: any status, or an error that only a working server gives.
+    /// An error that the probe or HTTP made up is no answer.
+    pub(crate) fn of_life(service: String, answer: Result<i32, Failure>) -> Self {
+        let is_alive = answer.as_ref().map_or_else(shows_life, |_| true);
+        Self { alive: Some(is_alive), ..Self::new(service, answer) }
     }
 
     /// Judges the services of a list. Equal statuses share what is to say about them.
@@ -74,7 +84,7 @@ impl Verdict {
         statuses.into_iter().map(move |(service, status)| {
             let judgement =
                 known.entry(status).or_insert_with(|| Self::new(String::new(), Ok(status)).judgement).clone();
-            Self { service: service.into(), judgement }
+            Self { service: service.into(), judgement, alive: None }
         })
     }
 
@@ -92,8 +102,23 @@ impl Verdict {
         }
     }
 
-    /// Why the service is not healthy. `None` only if it is.
+    /// Whether the server is alive, if that decides.
+    pub(crate) fn alive(&self) -> Option<bool> {
+        self.alive
+    }
+
+    /// Whether the service is SERVING, which decides unless `-alive` is given.
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.judgement, Judgement::Healthy)
+    }
+
+    /// Why the probe is not healthy. `None` only if it is.
     pub(crate) fn failure(&self) -> Option<&Failure> {
+        if self.alive == Some(true) { None } else { self.not_serving() }
+    }
+
+    /// Why the service is not SERVING, whatever decides.
+    pub(crate) fn not_serving(&self) -> Option<&Failure> {
         match &self.judgement {
             Judgement::Healthy => None,
             Judgement::Unhealthy(unhealthy) => Some(&unhealthy.failure),
@@ -104,17 +129,17 @@ impl Verdict {
     /// Why there is no answer, to add to the message. What the server answered stays as it is.
     pub(crate) fn failure_mut(&mut self) -> Option<&mut Failure> {
         match &mut self.judgement {
+            _ if self.alive == Some(true) => None,
             Judgement::Healthy | Judgement::Unhealthy(_) => None,
             Judgement::Unanswered(failure) => Some(failure),
         }
     }
 
-    /// Whether the service is healthy.
+    /// Whether the service is healthy, or with `-alive` its server alive.
     pub(crate) fn health(&self) -> Health {
-        match &self.judgement {
-            Judgement::Healthy => Health::Healthy,
-            Judgement::Unhealthy(unhealthy) => Health::Unhealthy(unhealthy.failure.kind.phase()),
-            Judgement::Unanswered(failure) => Health::Unhealthy(failure.kind.phase()),
+        match self.failure() {
+            None => Health::Healthy,
+            Some(failure) => Health::Unhealthy(failure.kind.phase()),
         }
     }
 
@@ -140,6 +165,21 @@ impl Judgement {
         let failure = Failure::new(kind, format!("service unhealthy (responded with {status:?})"));
         Self::Unhealthy(Rc::new(Unhealthy { status, failure }))
     }
+}
+
+/// Whether a server that is alive, and nothing else, gives this instead of a status.
+fn shows_life(failure: &Failure) -> bool {
+    let is_of_live_server = matches!(
+        failure.grpc_code,
+        Some(
+            Code::NotFound
+                | Code::Unimplemented
+                | Code::Unauthenticated
+                | Code::PermissionDenied
+                | Code::ResourceExhausted
+        )
+    );
+    failure.is_answer && is_of_live_server
 }
 
 /// Names a status as the protocol does, or by its number where it has no name.

@@ -67,7 +67,7 @@ pub(super) async fn diagnose(
         connection.http2.close().await;
     }
 
-    let verdict = diagnosis::judge(&results, &plan.target, &facts);
+    let verdict = diagnosis::judge(&results, plan.alive, &plan.target, &facts);
     let health = health_of(&results);
     report.verdict(&verdict, style.exit_code(health));
     let failures = results.iter().flat_map(ProbeResult::failures);

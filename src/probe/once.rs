@@ -170,7 +170,7 @@ pub(super) async fn ask(
             }
         }
     }
-    let verdicts = judge(&requests, answers.into_iter());
+    let verdicts = judge(plan.alive, &requests, answers.into_iter());
     connection.http2.close().await;
     verdicts
 }
@@ -184,19 +184,27 @@ fn is_to_retry(failure: &Failure, attempts: usize) -> bool {
     }
 }
 
-/// The verdicts on the answers to these requests.
+/// The verdicts on the answers to these requests. `alive` says whether any answer is enough.
 ///
 /// # Errors
 /// The services could not be listed.
-fn judge(requests: &[Ask<'_>], answers: impl Iterator<Item = Answer>) -> Result<NonEmpty<Verdict>, Failure> {
+fn judge(
+    alive: bool,
+    requests: &[Ask<'_>],
+    answers: impl Iterator<Item = Answer>,
+) -> Result<NonEmpty<Verdict>, Failure> {
+    let verdict = if alive { Verdict::of_life } else { Verdict::new };
     let mut verdicts = Vec::new();
     for (request, answer) in requests.iter().zip(answers) {
         match (request, answer) {
-            (_, Ok(statuses)) => {
+            (Ask::Check(_), Ok(statuses)) => {
+                verdicts.extend(statuses.into_iter().map(|(service, status)| verdict(service, Ok(status))));
+            }
+            (Ask::List, Ok(statuses)) => {
                 verdicts.extend(Verdict::of_list(statuses));
             }
             (Ask::Check(service), Err(failure)) => {
-                verdicts.push(Verdict::new((*service).to_owned(), Err(failure)));
+                verdicts.push(verdict((*service).to_owned(), Err(failure)));
             }
             (Ask::List, Err(failure)) => return Err(failure),
         }

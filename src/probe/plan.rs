@@ -19,6 +19,8 @@ pub struct Plan {
     pub(crate) question: Question,
     /// Whether to probe every address of the target, not just one.
     pub(crate) all_addresses: bool,
+    /// Whether any answer counts as healthy: `-alive`.
+    pub(crate) alive: bool,
     pub(crate) rpc: rpc::Settings,
     /// The user's metadata and user agent.
     pub(crate) metadata: Metadata,

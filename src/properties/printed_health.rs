@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arbtest::arbitrary::{Result, Unstructured};
 use serde_json::Value;
+use tonic::Code;
 
 use super::random_input::{check, up_to};
 use crate::{
@@ -57,7 +58,8 @@ fn failure(random: &mut Unstructured<'_>) -> Result<Failure> {
     let kinds = if random.arbitrary()? { of_answers } else { others };
     let kind = *random.choose(&kinds)?;
     let message = if random.arbitrary()? { "status: SERVING".to_owned() } else { text(random)? };
-    let failure = Failure::new(kind, message);
+    let failure = Failure::new(kind, message).code(*random.choose(&[Code::NotFound, Code::Unavailable])?);
+    let failure = failure.answer(random.arbitrary()?);
     Ok(if random.arbitrary()? { failure.hint(text(random)?) } else { failure })
 }
 
@@ -93,7 +95,8 @@ fn outcome(random: &mut Unstructured<'_>) -> Result<Outcome> {
         _ => Some(Question::Check(vec![text(random)?, text(random)?])),
     };
     let exit_codes = *random.choose(&[ExitCodes::Docker, ExitCodes::Detailed])?;
-    let style = Style { exit_codes, json: random.arbitrary()?, quiet: random.ratio(1, 4)?, verbose: false };
+    let style =
+        Style { exit_codes, json: random.arbitrary()?, quiet: random.ratio(1, 4)?, verbose: false, alive: false };
     Ok(Outcome { style, question, peers, written: *random.choose(&[0, 0, 1600, 5000])? })
 }
 
@@ -101,7 +104,8 @@ impl Outcome {
     fn results(&self) -> NonEmpty<ProbeResult> {
         let result = |(address, answers): &Peer| {
             let verdicts = answers.clone().map(|answers| {
-                let verdicts = answers.into_iter().map(|(service, answer)| Verdict::new(service, answer)).collect();
+                let verdict = if self.style.alive { Verdict::of_life } else { Verdict::new };
+                let verdicts = answers.into_iter().map(|(service, answer)| verdict(service, answer)).collect();
                 NonEmpty::new(verdicts).expect("there is an answer")
             });
             let (record, took) = (Some(Record::new()), Duration::from_millis(1));
@@ -110,17 +114,30 @@ impl Outcome {
         NonEmpty::new(self.peers.iter().map(result).collect()).expect("there is a peer")
     }
 
-    /// How many services said SERVING, and how many results say anything else.
+    /// Whether an answer is healthy: SERVING, or what decides with `-alive`.
+    fn is_healthy(&self, answer: &std::result::Result<i32, Failure>) -> bool {
+        match answer {
+            Ok(status) => *status == 1 || self.style.alive,
+            Err(failure) => self.style.alive && failure.is_answer && failure.grpc_code == Some(Code::NotFound),
+        }
+    }
+
+    /// How many services are healthy, and how many results say anything else.
     fn count(&self) -> (usize, usize) {
         let (mut healthy, mut others) = (0, 0);
         for (_, answers) in &self.peers {
-            let serving = |answers: &Vec<Answer>| answers.iter().filter(|(_, answer)| matches!(answer, Ok(1))).count();
-            let serving_here = answers.as_ref().map_or(0, serving);
-            healthy += serving_here;
-            others += answers.as_ref().map_or(1, |answers| answers.len() - serving_here);
+            let count = |answers: &Vec<Answer>| answers.iter().filter(|(_, answer)| self.is_healthy(answer)).count();
+            let healthy_here = answers.as_ref().map_or(0, count);
+            healthy += healthy_here;
+            others += answers.as_ref().map_or(1, |answers| answers.len() - healthy_here);
         }
         (healthy, others)
     }
+}
+
+/// Whether a line of text says alive, whatever it is about.
+fn says_alive(line: &str) -> bool {
+    line.starts_with("alive: ") || line.contains(": alive: ")
 }
 
 /// Whether a line of text says healthy, whatever it is about.
@@ -131,13 +148,14 @@ fn says_healthy(line: &str, is_table: bool) -> bool {
     is_row || line == "status: SERVING" || line.ends_with(": status: SERVING")
 }
 
-/// Whether a line of JSON says healthy. If it does, everything in it does.
-fn json_says_healthy(line: &str) -> bool {
+/// Whether a line of JSON says healthy, or alive if that decides. If it says healthy, everything in it does.
+fn json_says_healthy(line: &str, alive: bool) -> bool {
     let value: Value = serde_json::from_str(line).expect("each line is an object");
     let is_healthy = value["healthy"].as_bool().expect("it is always said");
+    assert_eq!(value.get("alive").is_some(), alive, "{line}");
     assert_eq!(is_healthy, value["status"] == "SERVING", "{line}");
     assert_eq!(is_healthy, value.get("error").is_none(), "{line}");
-    is_healthy
+    value.get("alive").map_or(is_healthy, |is_alive| *is_alive == true)
 }
 
 fn reports_no_more_than_is_healthy(outcome: &Outcome) {
@@ -150,7 +168,9 @@ fn reports_no_more_than_is_healthy(outcome: &Outcome) {
     let is_list = matches!(question, Some(Question::List));
     let lines = stdout.lines();
     let (said, said_otherwise): (Vec<&str>, Vec<&str>) = if style.json {
-        lines.partition(|line| json_says_healthy(line))
+        lines.partition(|line| json_says_healthy(line, style.alive))
+    } else if style.alive {
+        lines.partition(|line| says_alive(line))
     } else {
         lines.partition(|line| says_healthy(line, is_list))
     };
@@ -182,7 +202,7 @@ fn a_watch_says_healthy_only_of_what_is() {
         let changes = Changes { style, target: "127.0.0.1:1", progress: &progress };
         let stdout = changes.stdout(address.as_deref(), &verdict);
         let said = if *json {
-            stdout.lines().any(json_says_healthy)
+            stdout.lines().any(|line| json_says_healthy(line, false))
         } else {
             // A time comes first.
             stdout.lines().any(|line| says_healthy(line.split_once(' ').map_or(line, |(_, rest)| rest), false))

@@ -240,7 +240,12 @@ impl<'a> Diagnosis<'a> {
     /// Tells what is wrong, and the exit code.
     pub(crate) fn verdict(&self, verdict: &Verdict, exit_code: u8) {
         let mut rows = Rows::default();
-        let health = if verdict.healthy { "healthy" } else { "unhealthy" };
+        let health = match (verdict.alive, verdict.healthy) {
+            (Some(true), _) => "alive",
+            (Some(false), _) => "not alive",
+            (None, true) => "healthy",
+            (None, false) => "unhealthy",
+        };
         let layer = verdict.layer.map_or_else(String::new, |layer| format!("{layer}: "));
         rows.add(health, &format!("{layer}{}", verdict.message));
         for other in &verdict.others {
@@ -254,7 +259,7 @@ impl<'a> Diagnosis<'a> {
         }
         rows.add("exit code", &exit_code.to_string());
         if !self.json {
-            let colour = if verdict.healthy { GREEN } else { RED };
+            let colour = if verdict.alive.unwrap_or(verdict.healthy) { GREEN } else { RED };
             self.write(&page("Verdict", &rows, MAX_STEP), colour);
         }
         let mut object = self.object.borrow_mut();

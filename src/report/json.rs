@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    outcome::{Failure, Health, ProbeResult, Session, Timings, Verdict},
+    outcome::{Failure, ProbeResult, Session, Timings, Verdict},
     text::{MAX_MESSAGE, MAX_NOTE, printable},
     tls::{date_time, describe},
 };
@@ -23,6 +23,9 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
     healthy: bool,
+    /// With `-alive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alive: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,15 +48,22 @@ impl<'a> Line<'a> {
     /// The verdict on a service. `addr` is the address as the user gave it.
     pub(super) fn of_verdict(detail: Detail, addr: Option<&str>, verdict: &'a Verdict) -> Self {
         Line {
-            healthy: verdict.health() == Health::Healthy,
+            healthy: verdict.is_serving(),
+            alive: verdict.alive(),
             status: verdict.status(),
-            ..Self::unhealthy(detail, addr, Some(verdict.service()), verdict.failure())
+            ..Self::unhealthy(detail, addr, Some(verdict.service()), verdict.not_serving())
         }
     }
 
-    /// The failure that prevented the request for a service, or all requests.
-    pub(super) fn of_failure(detail: Detail, addr: Option<&str>, service: Option<&str>, failure: &Failure) -> Self {
-        Self::unhealthy(detail, addr, service, Some(failure))
+    /// The failure that prevented the request for a service, or all requests. `alive` is false if that decides.
+    pub(super) fn of_failure(
+        detail: Detail,
+        addr: Option<&str>,
+        service: Option<&str>,
+        alive: Option<bool>,
+        failure: &Failure,
+    ) -> Self {
+        Line { alive, ..Self::unhealthy(detail, addr, service, Some(failure)) }
     }
 
     fn unhealthy(detail: Detail, addr: Option<&str>, service: Option<&str>, failure: Option<&Failure>) -> Self {
@@ -64,6 +74,7 @@ impl<'a> Line<'a> {
             peer: None,
             service: service.map(|service| printable(service, MAX_NOTE)),
             healthy: false,
+            alive: None,
             status: None,
             timings_ms: None,
             tls: None,

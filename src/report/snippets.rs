@@ -38,7 +38,7 @@ pub(super) fn page(advice: &Advice) -> String {
     page += &list(&start, &array, "]", " \\\n      ");
 
     note(&mut page, "in the server's container, in Kubernetes:");
-    page += &format!("{INDENT}readinessProbe:\n");
+    page += &format!("{INDENT}{}:\n", advice.kubernetes.probe);
     if let Some(port) = advice.kubernetes.grpc_port {
         page += &format!("{INDENT}  grpc:\n{INDENT}    port: {port}\n");
         if let Some(service) = &advice.kubernetes.grpc_service {

@@ -12,13 +12,15 @@ pub struct Style {
     pub(crate) quiet: bool,
     /// `-v`: the options, then each step.
     pub(crate) verbose: bool,
+    /// `-alive`: whether the server is alive decides.
+    pub(crate) alive: bool,
 }
 
 impl Style {
     /// The style until the user's options are known, except that the user may ask for JSON already.
     #[must_use]
     pub fn initial(json: bool) -> Self {
-        Self { exit_codes: ExitCodes::Docker, json, quiet: false, verbose: false }
+        Self { exit_codes: ExitCodes::Docker, json, quiet: false, verbose: false, alive: false }
     }
 
     /// Whether to report each step, too.

@@ -135,9 +135,13 @@ async fn pass_one(
         None if head.status != StatusCode::OK => return Err(http_status(head.status)),
         None => return Err(without_trailers()),
     };
+    let length = announced_length(&message).map(|announced| message.len().cmp(&(PREFIX + announced)));
     match status(&trailers) {
         Some(Ok(0)) => {}
-        Some(Ok(code)) => return Err(status_failure(code, &trailers)),
+        Some(Ok(code)) => {
+            let is_valid = message.is_empty() || length == Some(Ordering::Equal);
+            return Err(status_failure(code, &trailers).answer(is_valid && head.status == StatusCode::OK));
+        }
         _ if head.status != StatusCode::OK => return Err(http_status(head.status)),
         Some(Err(failure)) => return Err(failure),
         None => return Err(malformed("its trailers have no grpc-status")),
@@ -145,7 +149,7 @@ async fn pass_one(
     if head.status != StatusCode::OK {
         return Err(http_status(head.status));
     }
-    match announced_length(&message).map(|announced| message.len().cmp(&(PREFIX + announced))) {
+    match length {
         None if message.is_empty() => return Err(malformed("status OK, but no message")),
         None | Some(Ordering::Less) => return Err(malformed("the message was cut off")),
         Some(Ordering::Greater) => return Err(malformed("more than one message came")),

@@ -27,7 +27,7 @@ const GRPC_MESSAGE: &str = "grpc-message";
 /// ends it by an empty DATA frame.
 pub(super) fn trailers_only(http: StatusCode, headers: &HeaderMap) -> Failure {
     match status(headers) {
-        Some(Ok(code @ 1..)) => status_failure(code, headers),
+        Some(Ok(code @ 1..)) => status_failure(code, headers).answer(http == StatusCode::OK && is_grpc(headers)),
         _ if http != StatusCode::OK || !is_grpc(headers) => not_grpc(http, headers),
         Some(Ok(_)) => malformed("status OK, but no message"),
         Some(Err(failure)) => failure,

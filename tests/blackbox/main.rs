@@ -4,6 +4,7 @@
 mod support;
 
 mod addresses;
+mod alive;
 mod arguments;
 mod attempts;
 mod blocked_output;
