@@ -1,17 +1,17 @@
 //! Interprets the options: parses every value and builds the plan of a probe. Contradictory options are refused.
 
+mod authority;
 mod command_line;
 mod headers;
 mod options;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Result, anyhow, bail};
-use http::uri::Authority;
 use rustls_pki_types::ServerName;
 use tonic::metadata::AsciiMetadataValue;
 
@@ -70,9 +70,10 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         .ok_or_else(|| Failure::new(Kind::Usage, "-addr is not specified").hint("say what to probe: -addr=:50051"))?;
     let target = target(address, !options.rpc_header.is_empty())?;
     let tls = tls(options, &target)?;
-    let authority = match &options.tls_server_name {
-        Some(name) => authority_of(&name.text).map_err(|error| name.unusable(&error))?,
-        None => target.authority.parse().map_err(|_| address.unusable(&anyhow!("not a valid authority")))?,
+    let authority = match (&options.authority, &options.tls_server_name) {
+        (Some(given), _) => authority::given(given)?,
+        (None, Some(name)) => authority::of_name(&name.text).map_err(|error| name.unusable(&error))?,
+        (None, None) => target.authority.parse().map_err(|_| address.unusable(&anyhow!("not a valid authority")))?,
     };
     let mut metadata = headers::metadata(&options.rpc_header)?;
     let user_agent = read(options.user_agent.as_ref(), ascii_value)?;
@@ -89,7 +90,6 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         metadata_files,
         rpc: rpc::Settings {
             authority,
-            authority_flag: options.tls.as_ref().map(|_| "-tls-server-name"),
             is_tls: tls.is_some(),
             gzip: options.gzip.as_ref().map(|gzip| gzip.name.clone()),
             rpc_timeout: timeout(options.rpc_timeout.as_ref())?.unwrap_or(DEFAULT_TIMEOUT),
@@ -138,6 +138,9 @@ pub fn describe(plan: &Plan) -> Vec<String> {
         let services: Vec<&str> = services.iter().map(|service| service_name(service)).collect();
         lines.push(format!("service={}", services.join(", ")));
     }
+    if plan.rpc.authority != plan.target.authority {
+        lines.push(format!("authority={}", plan.rpc.authority));
+    }
     let mut headers = plan.metadata.describe();
     headers.extend(plan.metadata_files.iter().map(ToString::to_string));
     if !headers.is_empty() {
@@ -172,9 +175,7 @@ fn describe_tls(tls: Option<&Tls>) -> String {
 fn target(address: &Given, has_headers: bool) -> Result<Target, Failure> {
     Target::parse(&address.text).map_err(|error| {
         if address.name.starts_with('-') || !has_headers {
-            // A user and a password may stand before an "@".
-            let text = address.text.rsplit_once('@').map_or(address.text.clone(), |(_, host)| format!("…@{host}"));
-            return Given { text, name: address.name.clone() }.unusable(&error);
+            return address.without_user().unusable(&error);
         }
         // The argument may be the rest of a header without quotes, not an address.
         Failure::new(Kind::Usage, format!("{}: {error}", address.name)).hint("headers with blanks need quotes")
@@ -260,11 +261,6 @@ fn without_port(server_name: &str) -> &str {
         None if host.contains(':') => server_name,
         None => host,
     }
-}
-
-fn authority_of(server_name: &str) -> Result<Authority> {
-    let bracketed = server_name.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
-    bracketed.as_deref().unwrap_or(server_name).parse().map_err(|_| anyhow!("not a valid authority"))
 }
 
 fn timeout(given: Option<&Given>) -> Result<Option<Duration>, Failure> {

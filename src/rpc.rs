@@ -101,8 +101,6 @@ pub(crate) type Updates = Streaming<HealthCheckResponse>;
 pub(crate) struct Settings {
     /// The `:authority` of requests.
     pub(crate) authority: Authority,
-    /// The flag that can set it, if there is one.
-    pub(crate) authority_flag: Option<&'static str>,
     /// Whether requests are sent over TLS, which decides their `:scheme`.
     pub(crate) is_tls: bool,
     /// Whether to compress requests and accept compressed responses: the flag or variable that says so.
@@ -346,7 +344,7 @@ impl Caller<'_> {
                 failure.message = format!("{}: {goaway}", failure.message);
             }
         }
-        let failure = hint_at_authority(failure, self.settings.authority.as_str(), self.settings.authority_flag);
+        let failure = hint_at_authority(failure, self.settings.authority.as_str());
         self.failed(what, failure)
     }
 

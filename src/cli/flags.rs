@@ -150,6 +150,11 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "The same, from a file. Repeatable",
             ),
             Flag::new(
+                "authority",
+                One("NAME", |options| &mut options.authority),
+                "The :authority header, by which proxies choose a server",
+            ),
+            Flag::new(
                 "user-agent",
                 One("TEXT", |options| &mut options.user_agent),
                 "The user-agent header [default: grpc_health_probe]",

@@ -15,6 +15,7 @@ pub(super) const HELP: &str = "-help lists all flags";
 /// Our flags, and what other tools call them.
 const MEANT: &[(&str, &[&str])] = &[
     ("addr", &["address", "host", "hostname", "port", "server", "target", "url"]),
+    ("authority", &["host-header", "virtual-host", "vhost"]),
     ("connect-timeout", &["conn-timeout", "connection-timeout", "dial-timeout"]),
     ("timeout", &["max-time", "deadline"]),
     ("rpc-header", &["H", "header", "headers", "rpc-headers", "metadata"]),

@@ -27,6 +27,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
     one("tls-client-key", &options.tls_client_key);
     one("tls-server-name", &options.tls_server_name);
     one("spiffe-id", &options.spiffe_id);
+    one("authority", &options.authority);
     one("user-agent", &options.user_agent);
     one("connect-timeout", &options.connect_timeout);
     one("rpc-timeout", &options.rpc_timeout);

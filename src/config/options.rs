@@ -19,6 +19,12 @@ pub(crate) struct Given {
 }
 
 impl Given {
+    /// The same without a user and a password, which may stand before an "@".
+    pub(crate) fn without_user(&self) -> Self {
+        let text = self.text.rsplit_once('@').map_or(self.text.clone(), |(_, host)| format!("…@{host}"));
+        Self { text, name: self.name.clone() }
+    }
+
     /// The failure of a value that cannot be used.
     pub(crate) fn unusable(&self, error: &anyhow::Error) -> Failure {
         let text = excerpt(&self.text);
@@ -45,6 +51,7 @@ pub struct Options {
     pub(crate) rpc_header: Vec<Given>,
     pub(crate) rpc_header_file: Vec<Given>,
     pub(crate) user_agent: Option<Given>,
+    pub(crate) authority: Option<Given>,
     pub(crate) gzip: Option<Given>,
     pub(crate) connect_timeout: Option<Given>,
     pub(crate) rpc_timeout: Option<Given>,

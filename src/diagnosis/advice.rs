@@ -247,6 +247,7 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
             Some("the kubelet's own grpc probe sends no metadata")
         }
         Some(_) if command.has("alive") => Some("the kubelet's own grpc probe takes no answer but SERVING"),
+        Some(_) if command.has("authority") => Some("the kubelet's own grpc probe sends its own authority"),
         Some(_) if services > 1 => Some("the kubelet's own grpc probe asks about one service"),
         Some(port) if facts.machine.as_ref().is_some_and(|machine| machine.is_loopback_only(port)) => {
             Some("the kubelet's own grpc probe asks at the pod's address, and the server listens on loopback only")

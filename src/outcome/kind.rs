@@ -268,7 +268,7 @@ Rpc {
         "send less metadata, or let the server allow more"
     Unimplemented "unimplemented" Final
         "health check of localhost:50051 failed: UNIMPLEMENTED: unknown service grpc.health.v1.Health"
-        "register the health service in the server, or probe the port that has it; with `-list` or `-watch` the hint says whether only that method is missing; a proxy may have no route for the request's `:authority`"
+        "register the health service in the server, or probe the port that has it; with `-list` or `-watch` the hint says whether only that method is missing; a proxy may have no route for the request's `:authority` (`-authority`)"
     ServiceUnknown "service-unknown" Transient
         "health check of localhost:50051 failed: NOT_FOUND: service not registered"
         "is that the full name, `package.Service`? Without `-service`: name one, or try `-list`"

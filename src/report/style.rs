@@ -4,6 +4,7 @@ use crate::outcome::{ExitCodes, Health};
 
 /// How results are reported. It is known before everything else, so that every failure has this form.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Style {
     pub(crate) exit_codes: ExitCodes,
     /// `-output json`.

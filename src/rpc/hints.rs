@@ -54,17 +54,15 @@ pub(super) fn hint_at_method(method: &str, failure: Failure, check: Result<i32, 
     }
 }
 
-/// Adds the hints of failures that may be about the `:authority` of the request: a proxy chooses a server by it. `flag` can set
-/// it, if there is such a flag.
-pub(super) fn hint_at_authority(failure: Failure, authority: &str, flag: Option<&str>) -> Failure {
-    let authority = format!("the authority \"{}\"", excerpt(authority));
-    let set = flag.map_or_else(String::new, |flag| format!(" ({flag} sets it)"));
-    let proxy = format!("if a proxy answers here, it may have no route for {authority}{set}");
+/// Adds the hints of failures that may be about the `:authority` of the request: a proxy chooses a server by it.
+pub(super) fn hint_at_authority(failure: Failure, authority: &str) -> Failure {
+    let authority = format!("the authority \"{}\" (-authority sets it)", excerpt(authority));
+    let proxy = format!("if a proxy answers here, it may have no route for {authority}");
     match (failure.kind, failure.http_status) {
         // A server that knows no such service mostly says so. A proxy without a route, such as Envoy, says nothing.
         (Kind::Unimplemented, _) if failure.hint.is_none() => failure.hint(format!("{NO_SERVICE}; {proxy}")),
         (Kind::HttpStatus, Some(404)) => failure.hint(format!("{NO_SERVICE_ON_PORT}; {proxy}")),
-        (Kind::HttpStatus, Some(421)) => failure.hint(format!("the server does not answer for {authority}{set}")),
+        (Kind::HttpStatus, Some(421)) => failure.hint(format!("the server does not answer for {authority}")),
         _ => failure,
     }
 }

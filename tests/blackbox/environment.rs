@@ -25,7 +25,7 @@ const fn variable(name: &'static str, bad: (&'static str, &'static str), flag: &
 }
 
 /// The variables of all flags except `-addr`, `-service` and the TLS files, whose valid values the tests create.
-const VARIABLES: [Variable; 17] = [
+const VARIABLES: [Variable; 18] = [
     variable("RPC_HEADER", ("x", ": a colon is missing; write 'name: value'"), "-rpc-header=a: b"),
     variable(
         "USER_AGENT",
@@ -36,6 +36,7 @@ const VARIABLES: [Variable; 17] = [
         "-user-agent=x",
     ),
     variable("ALIVE", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-alive=false"),
+    variable("AUTHORITY", ("a b", " \"a b\": not a valid authority"), "-authority=api.test"),
     variable("GZIP", ("yes", " \"yes\": not a boolean (true, false, t, f, 1 or 0)"), "-gzip=false"),
     variable("CONNECT_TIMEOUT", ("0s", " \"0s\": must be greater than zero (specified: 0s)"), "-connect-timeout=5s"),
     variable("RPC_TIMEOUT", ("5", " \"5\": a unit is missing (as in 10s or 500ms)"), "-rpc-timeout=5s"),

@@ -901,9 +901,13 @@ fn a_proxy_without_a_route_for_our_authority_is_considered() {
         ),
     ] {
         let peer = answers(response.clone());
-        let route = format!("if a proxy answers here, it may have no route for the authority \"{}\"", peer.address);
-        expect_rpc(&peer, &[], cause, Some(&format!("{first}; {route}")));
-        // With TLS, a flag sets the authority.
+        let route = |peer: &Peer| {
+            format!(
+                "if a proxy answers here, it may have no route for the authority \"{}\" (-authority sets it)",
+                peer.address
+            )
+        };
+        expect_rpc(&peer, &[], cause, Some(&format!("{first}; {}", route(&peer))));
         let pki = Pki::new();
         let config = pki.server();
         let peer = Peer::new(move |peer, _| {
@@ -912,8 +916,7 @@ fn a_proxy_without_a_route_for_our_authority_is_considered() {
             send(&mut stream, &response);
             drain(&mut stream);
         });
-        let route = format!("if a proxy answers here, it may have no route for the authority \"{}\"", peer.address);
-        expect_rpc(&peer, &["-tls", &pki.ca], cause, Some(&format!("{first}; {route} (-tls-server-name sets it)")));
+        expect_rpc(&peer, &["-tls", &pki.ca], cause, Some(&format!("{first}; {}", route(&peer))));
     }
 }
 
@@ -929,7 +932,8 @@ fn unimplemented_with_a_message_is_the_servers() {
 fn misdirected_requests_name_the_authority() {
     let peer = answers(bare(&[(":status", b"421")]));
     let cause = "the server answered HTTP 421 Misdirected Request (UNKNOWN)";
-    expect_rpc(&peer, &[], cause, Some(&format!("the server does not answer for the authority \"{}\"", peer.address)));
+    let hint = format!("the server does not answer for the authority \"{}\" (-authority sets it)", peer.address);
+    expect_rpc(&peer, &[], cause, Some(&hint));
 }
 
 /// Connect and Armeria answer 404 to a method that they do not have. Behind an interceptor, only methods that there are ask for

@@ -7,6 +7,7 @@ mod addresses;
 mod alive;
 mod arguments;
 mod attempts;
+mod authority;
 mod blocked_output;
 mod diagnose;
 mod dialling;

@@ -401,6 +401,13 @@ impl Recorder {
         self.requests.try_recv().is_ok()
     }
 
+    /// Whether another request has arrived. It must be to this authority.
+    pub fn has_request_to(&self, authority: &str) -> bool {
+        let Ok(request) = self.requests.try_recv() else { return false };
+        assert_eq!(request.uri().authority().map(http::uri::Authority::as_str), Some(authority));
+        true
+    }
+
     /// The next recorded request.
     pub fn request(&self) -> Request<Vec<u8>> {
         self.requests.try_recv().expect("a whole request has arrived")
