@@ -157,7 +157,8 @@ fn describe_tls(tls: Option<&Tls>) -> String {
             let id = expected.as_ref().map_or_else(String::new, |id| format!(" spiffe-id={id}"));
             format!("tls=true spiffe=true{id}")
         }
-        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, .. }) => {
+        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, needs_alpn, .. }) => {
+            let alpn = if *needs_alpn { "" } else { " no-alpn=true" };
             let trust = match trust {
                 Trust::System => "ca-cert=the system's".to_owned(),
                 Trust::File(path) => format!("ca-cert={}", path.display()),
@@ -167,7 +168,7 @@ fn describe_tls(tls: Option<&Tls>) -> String {
                 Some((cert, key)) => format!(" client-cert={} client-key={}", cert.display(), key.display()),
                 None => String::new(),
             };
-            format!("tls=true {trust}{identity} server-name={}", server_name.to_str())
+            format!("tls=true {trust}{identity} server-name={}{alpn}", server_name.to_str())
         }
     }
 }
@@ -220,7 +221,8 @@ fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
         })?,
     };
     let credentials = Credentials::Files(Files { trust, identity });
-    Ok(Some(Tls { credentials, server_name, given_by: tls.name.clone() }))
+    let needs_alpn = options.tls_no_alpn.is_none();
+    Ok(Some(Tls { credentials, server_name, needs_alpn, given_by: tls.name.clone() }))
 }
 
 fn spiffe(given: &Given, options: &Options, target: &Target) -> Result<Tls, Failure> {
@@ -231,7 +233,7 @@ fn spiffe(given: &Given, options: &Options, target: &Target) -> Result<Tls, Fail
     })?;
     // The name is sent and not verified. A name that cannot be sent is left out, as IP addresses are.
     let server_name = server_name(target.server_name()).unwrap_or(ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()));
-    Ok(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by: given.name.clone() })
+    Ok(Tls { credentials: Credentials::Spiffe(expected), server_name, needs_alpn: true, given_by: given.name.clone() })
 }
 
 /// The name of a file. Refuses the content of a file, and does not repeat it in the message.

@@ -73,6 +73,8 @@ pub(crate) struct Client {
     /// The client certificate and its key.
     identity: Option<Arc<CertifiedKey>>,
     server_name: ServerName<'static>,
+    /// Whether the server has to answer HTTP/2 by ALPN.
+    needs_alpn: bool,
     /// The flag that enables TLS, or the variable that stands for it, for hints.
     given_by: Box<str>,
 }
@@ -100,7 +102,14 @@ impl Client {
         let provider = Arc::new(provider());
         let (trusted, identity) = credentials::load(files, &provider, deadline, trace).await?;
         let identity = identity.map(Arc::new);
-        Ok(Self { provider, trusted: Arc::new(trusted), identity, server_name, given_by: "-tls".into() })
+        Ok(Self {
+            provider,
+            trusted: Arc::new(trusted),
+            identity,
+            server_name,
+            needs_alpn: true,
+            given_by: "-tls".into(),
+        })
     }
 
     /// Verifies servers by a policy instead of their names, and presents the certificate of `identity`. `flag` enables it.
@@ -112,7 +121,8 @@ impl Client {
     ) -> Self {
         let provider = Arc::new(provider());
         let trusted = Arc::new(Trusted::by_policy(policy, &provider));
-        Self { provider, trusted, identity: Some(Arc::new(identity)), server_name, given_by: flag.into() }
+        let identity = Some(Arc::new(identity));
+        Self { provider, trusted, identity, server_name, needs_alpn: true, given_by: flag.into() }
     }
 
     /// What is left to do after the handshake, without the trust anchors, which may be large: [`Self::late_failure`].
@@ -124,6 +134,16 @@ impl Client {
     /// The same, enabled by this flag or variable.
     pub(crate) fn given_by(self, name: &str) -> Self {
         Self { given_by: name.into(), ..self }
+    }
+
+    /// The same; says whether a server that answers no ALPN at all is refused.
+    pub(crate) fn needs_alpn(self, needs_alpn: bool) -> Self {
+        Self { needs_alpn, ..self }
+    }
+
+    /// Whether the server's answer by ALPN is fine. rustls refuses a protocol that was not offered.
+    pub(crate) fn accepts_alpn(&self, answer: Option<&[u8]>) -> bool {
+        answer.map_or(!self.needs_alpn, |protocol| protocol == ALPN_HTTP2)
     }
 
     /// How to do without TLS, for hints.
@@ -159,9 +179,7 @@ impl Client {
         let (stream, first_bytes) = PeerSniffer::new(stream);
         let handshake = TlsConnector::from(Arc::new(config)).connect(self.server_name.clone(), stream);
         let ended: Result<(Stream, Handshake), Failure> = match deadline.bound(handshake).await {
-            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) => {
-                Err(attempt.no_http2("the server answered no ALPN, so it does not say that it speaks HTTP/2"))
-            }
+            Ok(Ok(stream)) if !self.accepts_alpn(stream.get_ref().1.alpn_protocol()) => Err(attempt.no_alpn()),
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
                 // In TLS 1.2 the server checks our certificate before it finishes the handshake.

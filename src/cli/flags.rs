@@ -224,6 +224,12 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             .excludes(&["tls-ca-cert"])
             .needs(&["tls"]),
             Flag::new(
+                "tls-no-alpn",
+                Switch(|options| &mut options.tls_no_alpn),
+                "Accept a server that answers no ALPN; still HTTP/2",
+            )
+            .needs(&["tls"]),
+            Flag::new(
                 "spiffe",
                 Switch(|options| &mut options.spiffe),
                 "mTLS with the X.509-SVID from the API at SPIFFE_ENDPOINT_SOCKET",
@@ -235,6 +241,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 "tls-client-key",
                 "tls-server-name",
                 "tls-no-verify",
+                "tls-no-alpn",
             ]),
             Flag::new(
                 "spiffe-id",

@@ -35,6 +35,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
     for (flag, given) in [
         ("tls", tls),
         ("tls-no-verify", &options.tls_no_verify),
+        ("tls-no-alpn", &options.tls_no_alpn),
         ("spiffe", spiffe),
         ("gzip", gzip),
         ("all-addresses", all_addresses),

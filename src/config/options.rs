@@ -68,6 +68,7 @@ pub struct Options {
     pub(crate) tls_client_cert: Option<Given>,
     pub(crate) tls_client_key: Option<Given>,
     pub(crate) tls_server_name: Option<Given>,
+    pub(crate) tls_no_alpn: Option<Given>,
     pub(crate) spiffe: Option<Given>,
     pub(crate) spiffe_id: Option<Given>,
     pub(crate) alts: Option<Given>,

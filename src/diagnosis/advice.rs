@@ -134,6 +134,10 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
             give_certificate(command, wanted.map_or(&[], |wanted| &wanted.authorities), needs);
             "a command that gives a client certificate, as the server wants".to_owned()
         }
+        Kind::TlsNoH2 if facts.protocol.as_ref().is_some_and(|protocol| protocol.answers_no_alpn) => {
+            command.set("tls-no-alpn", None);
+            "a command that takes a server without ALPN; whether it speaks HTTP/2 is not known".to_owned()
+        }
         Kind::TlsCertificateExpired | Kind::TlsCertificateNotYetValid | Kind::TlsCertificateInvalid => {
             "the command that ran; it works once the certificate is replaced (no flag helps but -tls-no-verify, which is INSECURE)"
                 .to_owned()

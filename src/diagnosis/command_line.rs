@@ -23,13 +23,14 @@ pub(crate) struct CommandLine {
 }
 
 /// The flags that say how to use TLS.
-const TLS_FLAGS: [&str; 8] = [
+const TLS_FLAGS: [&str; 9] = [
     "tls",
     "tls-ca-cert",
     "tls-client-cert",
     "tls-client-key",
     "tls-server-name",
     "tls-no-verify",
+    "tls-no-alpn",
     "spiffe",
     "spiffe-id",
 ];

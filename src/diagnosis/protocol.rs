@@ -45,6 +45,9 @@ pub(crate) struct Protocol {
     /// If it speaks TLS, whether it agrees to HTTP/2 in it.
     #[serde(skip)]
     http2_in_tls: Option<bool>,
+    /// Whether it speaks TLS, and answers no ALPN at all.
+    #[serde(skip)]
+    pub(super) answers_no_alpn: bool,
 }
 
 impl Protocol {
@@ -79,6 +82,7 @@ pub(crate) async fn look(target: &Target, place: Place, tls: Option<&tls::Client
         conclusion: String::new(),
         speaks_plaintext: false,
         http2_in_tls: None,
+        answers_no_alpn: false,
     };
     let name = target.server_name();
     let target = match place {
@@ -169,7 +173,8 @@ async fn look_at_tls(
     let mut texts = Vec::new();
     match &as_probe.agreed {
         Ok(agreed) => {
-            protocol.http2_in_tls = Some(agreed.alpn.as_deref() == Some("h2"));
+            protocol.http2_in_tls = Some(client.accepts_alpn(agreed.alpn.as_deref().map(str::as_bytes)));
+            protocol.answers_no_alpn = agreed.alpn.is_none();
             let alpn = agreed.alpn.as_deref().map_or("no ALPN".to_owned(), |alpn| format!("ALPN {alpn}"));
             let took = format_duration(to_microseconds(as_probe.took));
             texts.push(format!("{}, {}, {alpn} ({took})", agreed.version, agreed.cipher));

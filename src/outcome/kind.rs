@@ -228,7 +228,7 @@ Tls {
         "give one of a CA that the server accepts; renew one that has expired"
     TlsNoH2 "tls-no-h2" Final
         "TLS handshake with localhost:50051 failed: the server answered no ALPN, so it does not say that it speaks HTTP/2"
-        "not the gRPC port, or a proxy without HTTP/2"
+        "not the gRPC port, or a proxy without HTTP/2; where the server answers no ALPN at all, `-tls-no-alpn` accepts it"
     TlsVersion "tls-version" Final
         "TLS handshake with localhost:50051 failed: the server speaks neither TLS 1.2 nor 1.3 (alert protocol_version)"
         "let the server speak TLS 1.2 or 1.3"

@@ -48,11 +48,11 @@ impl Prepared {
     pub(super) async fn load(plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
         let tls = match &plan.tls {
             None => None,
-            Some(Tls { credentials: Credentials::Files(files), server_name, given_by }) => {
+            Some(Tls { credentials: Credentials::Files(files), server_name, needs_alpn, given_by }) => {
                 let client = tls::Client::from_files(files, server_name.clone(), deadline, trace).await?;
-                Some(client.given_by(given_by))
+                Some(client.needs_alpn(*needs_alpn).given_by(given_by))
             }
-            Some(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by }) => {
+            Some(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by, .. }) => {
                 let client =
                     spiffe::tls_client(expected.as_ref(), server_name.clone(), plan.keeps_trying, deadline, trace);
                 Some(Box::pin(client).await?.given_by(given_by))

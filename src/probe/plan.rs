@@ -45,6 +45,8 @@ pub(crate) struct Tls {
     pub(crate) credentials: Credentials,
     /// The name to send, and to verify if certificates are verified by name.
     pub(crate) server_name: ServerName<'static>,
+    /// Whether the server has to answer HTTP/2 by ALPN, which `-tls-no-alpn` leaves to it.
+    pub(crate) needs_alpn: bool,
     /// The flag that enables TLS, or the variable that stands for it, for hints.
     pub(crate) given_by: String,
 }

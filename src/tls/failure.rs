@@ -17,6 +17,10 @@ use crate::{
     text::{io_cause, leave_out},
 };
 
+/// What to do about a server that does not agree to HTTP/2.
+const OFFER_HTTP2: &str =
+    "is this the gRPC port? if it is, let the server, or the proxy before it, offer \"h2\" by ALPN";
+
 /// One handshake, with the data for its failure messages.
 pub(super) struct Attempt<'a> {
     /// The address as the user gave it.
@@ -104,9 +108,19 @@ impl Attempt<'_> {
         }
     }
 
-    pub(super) fn no_http2(&self, cause: &str) -> Failure {
-        self.failed(Kind::TlsNoH2, cause)
-            .hint("is this the gRPC port? if it is, let the server, or the proxy before it, offer \"h2\" by ALPN")
+    /// A server that refuses HTTP/2 by ALPN.
+    fn no_http2(&self, cause: &str) -> Failure {
+        self.failed(Kind::TlsNoH2, cause).hint(OFFER_HTTP2)
+    }
+
+    /// A server that answers no ALPN at all.
+    pub(super) fn no_alpn(&self) -> Failure {
+        let failure = self.no_http2("the server answered no ALPN, so it does not say that it speaks HTTP/2");
+        if self.trusted.is_by_policy() {
+            failure
+        } else {
+            failure.hint(format!("{OFFER_HTTP2}; -tls-no-alpn accepts it without"))
+        }
     }
 
     /// The failure for a TLS alert, if `error` is one. `is_certificate_undecided` says whether the server may still reject our

@@ -448,12 +448,14 @@ fn connect_timeout_retries_until_the_server_answers() {
 
 #[test]
 fn incompatible_flags_are_refused() {
-    let table: [(&[&str], &str); 20] = [
+    let table: [(&[&str], &str); 22] = [
         (&["-tls", "-spiffe"], "-tls and -spiffe cannot be used together"),
         (&["-spiffe", "-tls"], "-tls and -spiffe cannot be used together"),
         (&["-tls", "-alts"], "-tls and -alts cannot be used together"),
         (&["-spiffe", "-alts"], "-spiffe and -alts cannot be used together"),
         (&["-tls-no-verify"], "-tls-no-verify needs -tls"),
+        (&["-tls-no-alpn"], "-tls-no-alpn needs -tls"),
+        (&["-spiffe", "-tls-no-alpn"], "-spiffe and -tls-no-alpn cannot be used together"),
         (&["-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
         (&["-tls-client-cert=x"], "-tls-client-cert needs -tls"),
         (&["-tls-client-key=x"], "-tls-client-key needs -tls"),

@@ -25,7 +25,7 @@ const fn variable(name: &'static str, bad: (&'static str, &'static str), flag: &
 }
 
 /// The variables of all flags except `-addr`, `-service` and the TLS files, whose valid values the tests create.
-const VARIABLES: [Variable; 18] = [
+const VARIABLES: [Variable; 20] = [
     variable("RPC_HEADER", ("x", ": a colon is missing; write 'name: value'"), "-rpc-header=a: b"),
     variable(
         "USER_AGENT",
@@ -44,6 +44,8 @@ const VARIABLES: [Variable; 18] = [
     variable("TLS", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-tls=false"),
     variable("TLS_NO_VERIFY", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-tls-no-verify=false"),
     variable("TLS_NO_VERIFY", ("true", " needs -tls"), "-tls-no-verify=false"),
+    variable("TLS_NO_ALPN", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-tls-no-alpn=false"),
+    variable("TLS_NO_ALPN", ("true", " needs -tls"), "-tls-no-alpn=false"),
     variable("SPIFFE", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-spiffe=false"),
     variable("ALTS", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-alts=false"),
     variable("ALTS", ("true", " is not supported yet"), "-alts=false"),

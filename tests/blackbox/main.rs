@@ -37,6 +37,7 @@ mod spiffe;
 mod spiffe_agents;
 mod timeouts;
 mod tls;
+mod tls_no_alpn;
 mod trust_anchors;
 mod wait;
 mod watch;

@@ -30,7 +30,7 @@ fn bash_completes_flags_and_values_of_flags() {
         (&["-output", "="], "text json"),
         (&["-output", "=", "j"], "json"),
         (&["-exit-codes", "de"], "detailed"),
-        (&["-output", "json", "-tls-no"], "-tls-no-verify"),
+        (&["-output", "json", "-tls-no"], "-tls-no-verify -tls-no-alpn"),
         (&["-tls", "="], "true false"),
         (&["-addr", ""], ""),
         (&["-addr", "="], ""),
