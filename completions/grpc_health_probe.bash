@@ -2,13 +2,17 @@
 
 _grpc_health_probe() {
     local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD - 1]} words='-addr -service -watch -list -all-addresses -alive -diagnose -rpc-header -rpc-header-file -authority -user-agent -gzip -connect-timeout -rpc-timeout -timeout -wait -tls -tls-ca-cert -tls-client-cert -tls-client-key -tls-server-name -tls-no-verify -tls-no-alpn -spiffe -spiffe-id -alts -exit-codes -output -q -v -version -help'
+    # A flag may have two dashes.
+    if [[ $word == --* ]]; then
+        words=-${words// -/ --}
+    fi
     # -flag=value is three words here. A boolean has its value after "=" only.
     if [[ $word == = ]]; then
         word= words='true false'
     elif [[ $flag == = ]]; then
         flag=${COMP_WORDS[COMP_CWORD - 2]} words='true false'
     fi
-    case $flag in
+    case ${flag/#--/-} in
         -exit-codes) words='docker detailed' ;;
         -output) words='text json' ;;
         -tls-ca-cert | -tls-client-cert | -tls-client-key)

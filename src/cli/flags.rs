@@ -106,90 +106,77 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "addr",
                 One("HOST:PORT", |options| &mut options.addr),
-                "The server, also without -addr: host:port, :port (this machine), [::1]:port, unix:/path, dns:///host:port, \
-                 unix-abstract:name",
+                "The server, also without -addr; see Addresses",
             ),
             Flag::new(
                 "service",
                 Many("NAME", |options| &mut options.service),
-                "Service to ask about, or else the whole server. Repeatable: healthy only if all are",
+                "Service to ask about; without, the server as a whole. Repeatable: all must be healthy",
             )
             .empty(EmptyValue::OneOfSeveral),
-            Flag::new(
-                "watch",
-                Switch(|options| &mut options.watch),
-                "Health/Watch: the status and its changes, until stopped",
-            )
-            .excludes(&["wait", "list"]),
-            Flag::new("list", Switch(|options| &mut options.list), "Health/List: all services").excludes(&["service"]),
+            Flag::new("watch", Switch(|options| &mut options.watch), "Print the status and each change, until stopped")
+                .excludes(&["wait", "list"]),
+            Flag::new("list", Switch(|options| &mut options.list), "Print all services and their statuses")
+                .excludes(&["service"]),
             Flag::new(
                 "all-addresses",
                 Switch(|options| &mut options.all_addresses),
-                "Ask at each address of the name; healthy only if all are",
+                "Ask at each address of the name; all must be healthy",
             ),
             Flag::new(
                 "alive",
                 Switch(|options| &mut options.alive),
-                "Healthy if the server answers, also NOT_SERVING: for liveness probes",
+                "For liveness: healthy if it answers, even NOT_SERVING",
             )
             .excludes(&["watch", "list"]),
             Flag::new(
                 "diagnose",
                 Switch(|options| &mut options.diagnose),
-                "Find the cause, step by step, and what to use instead",
+                "Find the cause step by step, and say what to use",
             )
             .excludes(&["watch", "wait", "list", "q"]),
             Flag::new(
                 "rpc-header",
                 Many("'NAME: VALUE'", |options| &mut options.rpc_header),
-                "Request metadata. Repeatable",
+                "Metadata of the request. Repeatable",
             ),
             Flag::new(
                 "rpc-header-file",
                 Many("'NAME: PATH'", |options| &mut options.rpc_header_file),
-                "The same, from a file. Repeatable",
+                "The same, the value in a file. Repeatable",
             ),
             Flag::new(
                 "authority",
                 One("NAME", |options| &mut options.authority),
-                "The :authority header, by which proxies choose a server",
+                "The :authority to send, by which proxies route",
             ),
             Flag::new(
                 "user-agent",
                 One("TEXT", |options| &mut options.user_agent),
-                "The user-agent header [default: grpc_health_probe]",
+                "The user-agent [default: grpc_health_probe]",
             ),
-            Flag::new(
-                "gzip",
-                Switch(|options| &mut options.gzip),
-                "Compress the request, accept a compressed response",
-            ),
+            Flag::new("gzip", Switch(|options| &mut options.gzip), "Compress the request, accept a compressed answer"),
         ],
     ),
     (
-        "Time (as in 300ms, 1.5s, 1m30s)",
+        "Time (D is a duration, as in 300ms, 1.5s, 1m30s)",
         &[
             Flag::new(
                 "connect-timeout",
-                One("DURATION", |options| &mut options.connect_timeout),
-                "Resolve, connect, TLS, HTTP/2; if given, a refused address or missing name is retried until then \
-                 [default: 1s]",
+                One("D", |options| &mut options.connect_timeout),
+                "Name, connection, TLS, HTTP/2 [default: 1s]. If given, a refused address or missing name is retried until then",
             ),
             Flag::new(
                 "rpc-timeout",
-                One("DURATION", |options| &mut options.rpc_timeout),
+                One("D", |options| &mut options.rpc_timeout),
                 "The request and its answer [default: 1s]",
             ),
             Flag::new(
                 "timeout",
-                One("DURATION", |options| &mut options.timeout),
-                "Bound on the whole run; keep it below the orchestrator's own",
+                One("D", |options| &mut options.timeout),
+                "All of it; keep it below the orchestrator's own",
             ),
-            Flag::new(
-                "wait",
-                One("DURATION", |options| &mut options.wait),
-                "Probe again until healthy or this is over",
-            ),
+            Flag::new("wait", One("D", |options| &mut options.wait), "Probe again until healthy, or until D is over"),
         ],
     ),
     (
@@ -199,7 +186,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "tls-ca-cert",
                 One("FILE", |options| &mut options.tls_ca_cert),
-                "Trust these certificates instead of the system's (PEM)",
+                "Trust these certificates, not the system's (PEM)",
             )
             .needs(&["tls"]),
             Flag::new(
@@ -213,7 +200,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "tls-server-name",
                 One("NAME", |options| &mut options.tls_server_name),
-                "Name to verify and to send, not the address's host",
+                "Name to verify and send, not the address's host",
             )
             .needs(&["tls"]),
             Flag::new(
@@ -232,7 +219,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "spiffe",
                 Switch(|options| &mut options.spiffe),
-                "mTLS with the X.509-SVID from the API at SPIFFE_ENDPOINT_SOCKET",
+                "mTLS, identity from the API at SPIFFE_ENDPOINT_SOCKET",
             )
             .excludes(&[
                 "alts",
@@ -268,7 +255,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new("q", Switch(|options| &mut options.quiet), "Print nothing when healthy")
                 .excludes(&["watch", "list"]),
             Flag::new("v", Switch(|options| &mut options.verbose), "Print the options, then each phase with its time"),
-            Flag::new("version", Boolean, "Print version and commit"),
+            Flag::new("version", Boolean, "Print version, commit and target"),
             Flag::new("help", Nothing, "Print this help"),
         ],
     ),

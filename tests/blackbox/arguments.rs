@@ -531,58 +531,7 @@ fn help_prints_to_stdout_and_exits_0() {
         Probe::new(words).run().expect(0, &help.stdout, "");
     }
     assert!(help.stdout.starts_with("Asks a gRPC server whether it is healthy"), "{help}");
-    assert!(help.stdout.ends_with('\n') && help.stdout.len() <= 4096, "{help}");
-}
-
-#[test]
-fn help_lists_flags_variables_and_exit_codes() {
-    let help = Probe::new(["-help"]).run();
-    for flag in [
-        "addr",
-        "service",
-        "connect-timeout",
-        "rpc-timeout",
-        "timeout",
-        "rpc-header",
-        "user-agent",
-        "gzip",
-        "tls",
-        "tls-no-verify",
-        "tls-ca-cert",
-        "tls-client-cert",
-        "tls-client-key",
-        "tls-server-name",
-        "spiffe",
-        "spiffe-id",
-        "alts",
-        "exit-codes",
-        "output",
-        "q",
-        "v",
-    ] {
-        let variable = format!("GRPC_HEALTH_PROBE_{}", flag.to_uppercase().replace('-', "_"));
-        let flag = format!("-{flag}");
-        let is_shown = help.stdout.lines().any(|line| {
-            let mut words = line.split_whitespace();
-            words.next() == Some(&flag) && words.next_back() == Some(&variable)
-        });
-        assert!(is_shown, "{help}{flag} and {variable} are not on a line");
-    }
-    for flag in ["-help", "-version"] {
-        assert!(help.stdout.lines().any(|line| line.trim() == flag), "{help}{flag} is missing");
-    }
-    for (outcome, docker, detailed) in [
-        ("every asked service is SERVING", "0", "0"),
-        ("bad arguments, unreadable or unusable files", "1", "1"),
-        ("not connected: resolve, connect, TLS, HTTP/2", "1", "2"),
-        ("connected, the RPC failed or timed out", "1", "3"),
-        ("answered, but not SERVING", "1", "4"),
-        ("no SVID from the Workload API", "1", "20"),
-    ] {
-        let codes = help.stdout.lines().find_map(|line| line.trim().strip_prefix(outcome));
-        let codes: Vec<&str> = codes.unwrap_or_default().split_whitespace().collect();
-        assert_eq!(codes, [docker, detailed], "{help}{outcome}");
-    }
+    assert!(help.stdout.ends_with('\n'), "{help}");
 }
 
 /// What `-version` prints. The release is built for another C library than the tests.

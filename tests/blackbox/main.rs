@@ -20,6 +20,7 @@ mod files;
 mod foreign_servers;
 mod headers;
 mod health;
+mod help;
 mod hints;
 mod limits;
 mod list;

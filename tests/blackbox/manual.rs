@@ -35,6 +35,12 @@ fn bash_completes_flags_and_values_of_flags() {
         (&["-addr", ""], ""),
         (&["-addr", "="], ""),
         (&["--no-such"], ""),
+        (&["--tls-c"], "--tls-ca-cert --tls-client-cert --tls-client-key"),
+        (&["--output", ""], "text json"),
+        (&["--output", "=", "j"], "json"),
+        (&["--addr", "=", "localhost", ":", "50051", "--wa"], "--watch --wait"),
+        (&["--tls", "="], "true false"),
+        (&["--addr", ""], ""),
     ] {
         assert_eq!(completed(words), offered, "{words:?}");
     }
@@ -44,5 +50,7 @@ fn bash_completes_flags_and_values_of_flags() {
 fn bash_completes_every_flag() {
     let help = Probe::new(["-help"]).run().stdout;
     let flags = help.lines().filter(|line| line.starts_with("  -")).filter_map(|line| line.split_whitespace().next());
-    assert_eq!(completed(&["-"]), flags.collect::<Vec<_>>().join(" "));
+    let flags: Vec<&str> = flags.collect();
+    assert_eq!(completed(&["-"]), flags.join(" "));
+    assert_eq!(completed(&["--"]), format!("-{}", flags.join(" -")));
 }

@@ -44,15 +44,30 @@ fn health_checks_in_the_examples_are_valid() {
     }
     assert!(checks > 8, "the health checks are found: {checks}");
 
-    let help = Probe::new(["-help"]).run().stdout;
-    let variables: Vec<&str> = texts
-        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
-        .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_'))
-        .collect();
-    assert!(variables.len() > 10, "the variables are found: {variables:?}");
-    for variable in variables {
-        assert!(help.split_whitespace().any(|word| word == variable), "{variable} is no variable of the probe");
+    let known = read("docs/man/grpc_health_probe.1");
+    let (known, used) = (variables(&known), variables(&texts));
+    assert!(used.len() > 10, "the variables are found: {used:?}");
+    for variable in used {
+        assert!(known.contains(&variable), "{variable} is no variable of the probe");
     }
+}
+
+/// The probe's variables in a text. That they are read is tested beside the help.
+fn variables(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_'))
+        .collect()
+}
+
+#[test]
+fn the_man_page_has_the_variable_of_every_flag() {
+    let help = Probe::new(["-help"]).run().stdout;
+    let flags = help.lines().filter_map(|line| line.strip_prefix("  -")?.split_whitespace().next());
+    let flags = flags.filter(|flag| !matches!(*flag, "help" | "version"));
+    let expected: Vec<String> =
+        flags.map(|flag| format!("GRPC_HEALTH_PROBE_{}", flag.to_uppercase().replace('-', "_"))).collect();
+    let page = read("docs/man/grpc_health_probe.1");
+    assert_eq!(variables(&page), expected);
 }
 
 #[test]
