@@ -56,7 +56,8 @@ struct Unhealthy {
 }
 
 impl Verdict {
-    /// Judges the answer about a service: a status, or why there is none. This is the only place that decides what is healthy.
+    /// Judges the answer about a service: a status, or why there is none. This is the only place that decides what is healthy,
+    /// unless the user asks for life alone.
     pub(crate) fn new(service: String, answer: Result<i32, Failure>) -> Self {
         let judgement = match answer {
             Ok(status) => match ServingStatus::try_from(status) {
