@@ -16,7 +16,7 @@ use clap::{
 
 pub use self::slips::{unknown_variables, with_unknown_variables};
 use self::{
-    flags::{EmptyValue, Flag, Takes},
+    flags::{EmptyValue, Flag, HELP_ALIAS, Takes},
     help::{VERSION, help},
     slips::HELP,
     syntax::Normalised,
@@ -50,7 +50,6 @@ pub struct Refusal {
 /// # Errors
 /// The flags are used wrongly. `config` checks their values.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
-    let command = command();
     let mut not_text = None;
     let words = words.into_iter().enumerate().map(|(index, word)| {
         word.into_string().unwrap_or_else(|_| {
@@ -59,18 +58,18 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, Refus
             String::new()
         })
     });
-    let Normalised { words, ignored, failure } = syntax::normalise(words.collect::<Vec<_>>(), &command);
+    let Normalised { words, ignored, failure } = syntax::normalise(words.collect::<Vec<_>>());
     let json = asks_for_json(&words);
     let refuse = |failure| Refusal { failure, json };
     if let Some(failure) = not_text.map(|message| usage(message, HELP)).or(failure) {
         return Err(refuse(failure));
     }
-    let matches = command.try_get_matches_from(words);
+    let matches = command(&words).try_get_matches_from(words);
     let mut matches = matches.map_err(|error| refuse(explain(&error)))?;
-    if matches.get_flag("help") {
+    if matches.try_get_one::<bool>("help").is_ok_and(|help| help == Some(&true)) {
         return Ok(Request::Print(help()));
     }
-    let version = matches.get_one::<String>("version").map_or(Ok(false), |text| syntax::parse_bool(text));
+    let version = given(&mut matches, "version").pop().map_or(Ok(false), |given| syntax::parse_bool(&given.text));
     if version.map_err(|error| refuse(usage(format!("-version: {error}"), HELP)))? {
         return Ok(Request::Print(VERSION.to_owned()));
     }
@@ -88,13 +87,17 @@ fn usage(message: String, hint: &str) -> Failure {
     Failure::new(Kind::Usage, message).hint(hint)
 }
 
-/// The clap command. Every start builds it, so it has nothing that only the help needs.
-fn command() -> Command {
+/// The clap command for these words. Every start builds it, so it has no flag that is not among them, unless one is unknown: then
+/// clap names the nearest of all.
+fn command(normalised: &[String]) -> Command {
+    let words = normalised.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("--"));
+    let given: Option<Vec<&Flag>> = words.map(|word| flags::find(word.split('=').next().unwrap_or(word))).collect();
+    let is_given = |flag: &&Flag| given.as_ref().is_none_or(|given| given.iter().any(|given| given.name == flag.name));
     let argument = |flag: &Flag| {
         let argument = Arg::new(flag.name).long(flag.name);
         match flag.takes {
             // Only -help takes nothing.
-            Takes::Nothing => argument.alias("h").action(ArgAction::SetTrue),
+            Takes::Nothing => argument.alias(HELP_ALIAS).action(ArgAction::SetTrue),
             Takes::Boolean | Takes::Switch(_) => {
                 argument.num_args(0..=1).require_equals(true).default_missing_value("true")
             }
@@ -108,7 +111,7 @@ fn command() -> Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .arg(Arg::new("address"))
-        .args(flags::all().map(argument))
+        .args(flags::all().filter(is_given).map(argument))
 }
 
 /// Whether a command line selects JSON, even if it is invalid otherwise. This is the only place that decides it.
@@ -164,7 +167,8 @@ fn values(matches: &mut ArgMatches, flag: &Flag) -> Result<Vec<Given>, Failure> 
 
 /// What the command line gives for a flag, empty values included.
 fn given(matches: &mut ArgMatches, flag: &str) -> Vec<Given> {
-    let given = matches.remove_many::<String>(flag).into_iter().flatten();
+    // A flag that is not on the command line is not in clap's command.
+    let given = matches.try_remove_many::<String>(flag).ok().flatten().into_iter().flatten();
     given.map(|text| Given { text, name: format!("-{flag}") }).collect()
 }
 

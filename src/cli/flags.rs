@@ -5,6 +5,9 @@ use crate::{
     text::variable,
 };
 
+/// The other name of `-help`.
+pub(super) const HELP_ALIAS: &str = "h";
+
 /// A flag with its properties.
 pub(super) struct Flag {
     pub(super) name: &'static str,
@@ -88,8 +91,9 @@ impl Flag {
     }
 }
 
-/// The flag of this name.
+/// The flag of this name. `-help` has another one.
 pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    let name = if name == HELP_ALIAS { "help" } else { name };
     all().find(|flag| flag.name == name)
 }
 

@@ -6,9 +6,11 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::{Arg, Command};
 
-use super::{flags::Takes, slips};
+use super::{
+    flags::{self, Takes},
+    slips,
+};
 use crate::{
     outcome::{Failure, Kind},
     text::excerpt,
@@ -43,20 +45,16 @@ enum After {
 /// Rewrites Go's flag syntax to `--name` or `--name=value`, which clap reads.
 ///
 /// In Go `-x` and `--x` are the same flag, the word after a flag that takes a value is always its value, and
-/// a boolean takes its value after `=` only. `command` says which flags exist and which of them take a value. Unknown flags
+/// a boolean takes its value after `=` only. Unknown flags
 /// are left for clap to refuse, because clap can name the nearest flag. One word without a dash is the address; it comes last,
 /// after `--`. No failure repeats a value that may be a secret.
-pub(super) fn normalise(words: impl IntoIterator<Item = String>, command: &Command) -> Normalised {
+pub(super) fn normalise(words: impl IntoIterator<Item = String>) -> Normalised {
     let mut normalised = Normalised::default();
-    normalised.failure = rewrite(&mut words.into_iter().peekable(), command, &mut normalised).err();
+    normalised.failure = rewrite(&mut words.into_iter().peekable(), &mut normalised).err();
     normalised
 }
 
-fn rewrite(
-    words: &mut Peekable<impl Iterator<Item = String>>,
-    command: &Command,
-    normalised: &mut Normalised,
-) -> Result<(), Failure> {
+fn rewrite(words: &mut Peekable<impl Iterator<Item = String>>, normalised: &mut Normalised) -> Result<(), Failure> {
     let (mut address, mut flags_are_over) = (None, false);
     let (mut after, mut address_is_after) = (After::Other, After::Other);
     while let Some(word) = words.next() {
@@ -68,7 +66,7 @@ fn rewrite(
                     let name = excerpt(word.split('=').next().unwrap_or_default());
                     return Err(refused(format!("bad flag syntax: {name}"), slips::HELP));
                 }
-                let (joined, next) = join_value(flag, command, words)?;
+                let (joined, next) = join_value(flag, words)?;
                 normalised.words.push(joined);
                 after = if matches!(after, After::Unknown) { after } else { next };
             }
@@ -103,15 +101,9 @@ fn rewrite(
 }
 
 /// Rewrites one flag for clap. Consumes the next word if that is the flag's value.
-fn join_value(
-    flag: &str,
-    command: &Command,
-    words: &mut Peekable<impl Iterator<Item = String>>,
-) -> Result<(String, After), Failure> {
+fn join_value(flag: &str, words: &mut Peekable<impl Iterator<Item = String>>) -> Result<(String, After), Failure> {
     let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-    let known =
-        |known: &&Arg| known.get_long() == Some(name) || known.get_all_aliases().is_some_and(|it| it.contains(&name));
-    let Some(known) = command.get_arguments().find(known) else {
+    let Some(known) = flags::find(name) else {
         if let Some(known) = slips::flag_before_blank(flag) {
             let (message, hint) = match known.takes {
                 Takes::One(..) | Takes::Many(..) => {
@@ -127,7 +119,7 @@ fn join_value(
     if value.is_some() {
         return Ok((format!("--{flag}"), after));
     }
-    if needs_value(known) {
+    if matches!(known.takes, Takes::One(..) | Takes::Many(..)) {
         let value = words.next();
         let value = value.ok_or_else(|| refused(format!("-{flag} needs a value"), slips::HELP))?;
         return Ok((format!("--{flag}={value}"), after));
@@ -162,11 +154,6 @@ fn stray(word: &str, after: &After) -> Failure {
 
 fn refused(message: String, hint: &str) -> Failure {
     Failure::new(Kind::Usage, message).hint(hint)
-}
-
-/// Whether a flag needs a value. A boolean may take one but needs none; every other flag that takes a value needs it.
-fn needs_value(flag: &Arg) -> bool {
-    flag.get_action().takes_values() && flag.get_num_args().is_none_or(|count| count.min_values() > 0)
 }
 
 /// Reads a boolean as Go's `strconv.ParseBool` does.
