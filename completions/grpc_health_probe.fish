@@ -13,7 +13,7 @@ complete -c grpc_health_probe -o rpc-header-file -l rpc-header-file -x -d 'The s
 complete -c grpc_health_probe -o authority -l authority -x -d 'The :authority to send, by which proxies route'
 complete -c grpc_health_probe -o user-agent -l user-agent -x -d 'The user-agent [default: grpc_health_probe]'
 complete -c grpc_health_probe -o gzip -l gzip -d 'Compress the request, accept a compressed answer'
-complete -c grpc_health_probe -o connect-timeout -l connect-timeout -x -d 'Name, connection, TLS, HTTP/2 [default: 1s]. If given, a refused address or missing name is retried until then'
+complete -c grpc_health_probe -o connect-timeout -l connect-timeout -x -d 'Until HTTP/2 is ready [default: 1s]. If given, retry a refused address or a missing name until then'
 complete -c grpc_health_probe -o rpc-timeout -l rpc-timeout -x -d 'The request and its answer [default: 1s]'
 complete -c grpc_health_probe -o timeout -l timeout -x -d 'All of it; keep it below the orchestrator\'s own'
 complete -c grpc_health_probe -o wait -l wait -x -d 'Probe again until healthy, or until D is over'

@@ -168,7 +168,7 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
             Flag::new(
                 "connect-timeout",
                 One("D", |options| &mut options.connect_timeout),
-                "Name, connection, TLS, HTTP/2 [default: 1s]. If given, a refused address or missing name is retried until then",
+                "Until HTTP/2 is ready [default: 1s]. If given, retry a refused address or a missing name until then",
             ),
             Flag::new(
                 "rpc-timeout",

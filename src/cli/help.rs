@@ -46,8 +46,8 @@ const COLUMN: usize = 26;
 /// The text of `-help`.
 pub(super) fn help() -> String {
     let variables = format!(
-        "Each flag but -version and -help has a variable: {VARIABLE_PREFIX} and its name, as in {VARIABLE_PREFIX}TLS_CA_CERT. The \
-         flag wins. That of a repeatable flag has one value on each line."
+        "Each flag but -version and -help has a variable: {VARIABLE_PREFIX} and its name in upper snake case, as in \
+         {VARIABLE_PREFIX}TLS_CA_CERT. The flag wins. That of a repeatable flag has one value on each line."
     );
     let mut text = wrapped(ABOUT, 0);
     text += &format!("\nUsage: grpc_health_probe [FLAGS] HOST:PORT\n\nExamples:\n{EXAMPLES}");
