@@ -21,7 +21,7 @@ use crate::{
     duration::{format_duration, parse_duration},
     net::Target,
     outcome::{ExitCodes, Failure, Kind},
-    probe::{Credentials, Plan, Tls},
+    probe::{Alts, Credentials, Plan, Security, Tls},
     report::Style,
     rpc::{self, Question, ascii_value},
     spiffe::SpiffeId,
@@ -31,6 +31,8 @@ use crate::{
 
 /// `-connect-timeout` and `-rpc-timeout` where they are not given, as in the Go tool.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// `-alts-handshaker` where it is not given: Google Cloud's metadata server, as in the Go tool.
+const DEFAULT_HANDSHAKER: &str = "metadata.google.internal.:8080";
 const DEFAULT_USER_AGENT: &str = "grpc_health_probe";
 
 /// How results are reported.
@@ -61,15 +63,12 @@ pub fn style(options: &Options) -> Result<Style, Failure> {
 /// # Errors
 /// A missing address, or a value that cannot be read, named as the user gave it.
 pub fn plan(options: &Options) -> Result<Plan, Failure> {
-    if let Some(alts) = &options.alts {
-        return Err(Failure::new(Kind::Usage, format!("{} is not supported yet", alts.name)));
-    }
     let address = options
         .addr
         .as_ref()
         .ok_or_else(|| Failure::new(Kind::Usage, "-addr is not specified").hint("say what to probe: -addr=:50051"))?;
     let target = target(address, !options.rpc_header.is_empty())?;
-    let tls = tls(options, &target)?;
+    let security = security(options, &target)?;
     let authority = match (&options.authority, &options.tls_server_name) {
         (Some(given), _) => authority::given(given)?,
         (None, Some(name)) => authority::of_name(&name.text).map_err(|error| name.unusable(&error))?,
@@ -90,7 +89,7 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         metadata_files,
         rpc: rpc::Settings {
             authority,
-            is_tls: tls.is_some(),
+            is_tls: matches!(security, Security::Tls(_)),
             gzip: options.gzip.as_ref().map(|gzip| gzip.name.clone()),
             rpc_timeout: timeout(options.rpc_timeout.as_ref())?.unwrap_or(DEFAULT_TIMEOUT),
         },
@@ -98,7 +97,7 @@ pub fn plan(options: &Options) -> Result<Plan, Failure> {
         keeps_trying: connect_timeout.is_some(),
         timeout: timeout(options.timeout.as_ref())?,
         wait: timeout(options.wait.as_ref())?,
-        tls,
+        security,
         diagnosis,
     })
 }
@@ -146,18 +145,24 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     if !headers.is_empty() {
         lines.push(format!("headers: {}", headers.join(", ")));
     }
-    lines.push(describe_tls(plan.tls.as_ref()));
+    lines.push(describe_security(&plan.security));
     lines
 }
 
-fn describe_tls(tls: Option<&Tls>) -> String {
-    match tls {
-        None => "tls=false".to_owned(),
-        Some(Tls { credentials: Credentials::Spiffe(expected), .. }) => {
+fn describe_security(security: &Security) -> String {
+    match security {
+        Security::Plaintext => "tls=false".to_owned(),
+        Security::Alts(Alts { handshaker, .. }) => format!("alts=true handshaker={}", handshaker.address),
+        Security::Tls(Tls { credentials: Credentials::Spiffe(expected), .. }) => {
             let id = expected.as_ref().map_or_else(String::new, |id| format!(" spiffe-id={id}"));
             format!("tls=true spiffe=true{id}")
         }
-        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, needs_alpn, .. }) => {
+        Security::Tls(Tls {
+            credentials: Credentials::Files(Files { trust, identity }),
+            server_name,
+            needs_alpn,
+            ..
+        }) => {
             let alpn = if *needs_alpn { "" } else { " no-alpn=true" };
             let trust = match trust {
                 Trust::System => "ca-cert=the system's".to_owned(),
@@ -200,11 +205,24 @@ fn question(options: &Options) -> Result<Question, Failure> {
     })
 }
 
-fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
-    if let Some(given) = &options.spiffe {
-        return Ok(Some(spiffe(given, options, target)?));
-    }
-    let Some(tls) = &options.tls else { return Ok(None) };
+fn security(options: &Options, target: &Target) -> Result<Security, Failure> {
+    Ok(match (&options.tls, &options.spiffe, &options.alts) {
+        (_, Some(given), _) => Security::Tls(spiffe(given, options, target)?),
+        (Some(given), ..) => Security::Tls(tls(given, options, target)?),
+        (.., Some(given)) => Security::Alts(alts(given, options, target)?),
+        (None, None, None) => Security::Plaintext,
+    })
+}
+
+fn alts(given: &Given, options: &Options, target: &Target) -> Result<Alts, Failure> {
+    let handshaker = match &options.alts_handshaker {
+        Some(given) => Target::parse(&given.text).map_err(|error| given.unusable(&error))?,
+        None => Target::parse(DEFAULT_HANDSHAKER).expect("the default is an address"),
+    };
+    Ok(Alts { handshaker, target_name: target.authority.clone(), given_by: given.name.clone() })
+}
+
+fn tls(tls: &Given, options: &Options, target: &Target) -> Result<Tls, Failure> {
     let trust = match &options.tls_ca_cert {
         _ if options.tls_no_verify.is_some() => Trust::Anyone,
         Some(file) => Trust::File(path(file)?),
@@ -222,7 +240,7 @@ fn tls(options: &Options, target: &Target) -> Result<Option<Tls>, Failure> {
     };
     let credentials = Credentials::Files(Files { trust, identity });
     let needs_alpn = options.tls_no_alpn.is_none();
-    Ok(Some(Tls { credentials, server_name, needs_alpn, given_by: tls.name.clone() }))
+    Ok(Tls { credentials, server_name, needs_alpn, given_by: tls.name.clone() })
 }
 
 fn spiffe(given: &Given, options: &Options, target: &Target) -> Result<Tls, Failure> {

@@ -1,4 +1,4 @@
-//! Connections to the target: dial, TLS, HTTP/2; at one address or the next, once or again while there is time.
+//! Connections to the target: dial, TLS or ALTS, HTTP/2; at one address or the next, once or again while there is time.
 
 mod next_address;
 mod not_connected;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use self::not_connected::NotConnected;
 pub(crate) use self::retries::Retries;
 use crate::{
+    alts,
     deadline::Deadline,
     http2::{self, Purpose},
     net::{self, Stream, Target},
@@ -22,10 +23,18 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connector<'a> {
     pub(crate) target: &'a Target,
-    pub(crate) tls: Option<&'a tls::Client>,
+    pub(crate) security: &'a Security,
     pub(crate) purpose: Purpose,
     /// Whether to retry while the server may be about to start: if the user chose the time to connect.
     pub(crate) keeps_trying: bool,
+}
+
+/// How connections are secured.
+#[derive(Debug)]
+pub(crate) enum Security {
+    Plaintext,
+    Tls(tls::Client),
+    Alts(alts::Client),
 }
 
 /// A connection, and its TLS client, which explains later failures.
@@ -52,7 +61,8 @@ impl Connector<'_> {
             let furthest = &mut not_connected.furthest;
             if !has_looked && second_look::may_help(&furthest.failure) {
                 has_looked = true;
-                second_look::explain(&mut furthest.failure, self.target, furthest.address, self.tls, deadline).await;
+                second_look::explain(&mut furthest.failure, self.target, furthest.address, self.security, deadline)
+                    .await;
             }
             retries.after(not_connected.into_failure(self.target, trace), is_over).await?;
         }
@@ -92,15 +102,24 @@ impl Connector<'_> {
             stream.break_when_peer_is_gone();
         }
         let mut handshake = None;
-        if let Some(tls) = self.tls {
-            let (encrypted, done) = tls.handshake(stream, target, deadline, trace).await?;
-            (stream, handshake) = (encrypted, Some(done));
+        match self.security {
+            Security::Plaintext => {}
+            Security::Tls(tls) => {
+                let (encrypted, done) = tls.handshake(stream, target, deadline, trace).await?;
+                (stream, handshake) = (encrypted, Some(done));
+            }
+            // Boxed, so that the other probes stay small.
+            Security::Alts(alts) => stream = Box::pin(alts.handshake(stream, target, deadline, trace)).await?,
         }
-        let opened = http2::Connection::open(stream, target, self.tls.is_some(), self.purpose, deadline, trace).await;
+        let is_encrypted = !matches!(self.security, Security::Plaintext);
+        let opened = http2::Connection::open(stream, target, is_encrypted, self.purpose, deadline, trace).await;
         match opened {
             Ok(http2) => Ok(Connection { http2, handshake }),
             Err(http2::NotOpened { failure, end, closed_silently }) => {
-                let (Some(tls), Some(handshake)) = (self.tls, &handshake) else { return Err(failure) };
+                if let Security::Alts(alts) = self.security {
+                    return Err(alts.late_failure(target, end.as_ref()).unwrap_or(failure));
+                }
+                let (Security::Tls(tls), Some(handshake)) = (self.security, &handshake) else { return Err(failure) };
                 let by_tls = tls.late_failure(handshake, target, end.as_ref(), closed_silently);
                 Err(by_tls.unwrap_or_else(|| tls.explain_by_certificate(failure, handshake, target)))
             }
@@ -109,9 +128,10 @@ impl Connector<'_> {
 
     /// A connection that broke right after it was accepted fails in the next phase.
     fn in_phase_of_break(&self, failure: Failure) -> Failure {
-        match failure.kind {
-            Kind::ClosedEarly if self.tls.is_some() => Failure { kind: Kind::TlsFailed, ..failure },
-            Kind::ClosedEarly => failure.hint(http2::IS_THIS_THE_PORT),
+        match (failure.kind, self.security) {
+            (Kind::ClosedEarly, Security::Tls(_)) => Failure { kind: Kind::TlsFailed, ..failure },
+            (Kind::ClosedEarly, Security::Alts(_)) => Failure { kind: Kind::AltsFailed, ..failure },
+            (Kind::ClosedEarly, Security::Plaintext) => failure.hint(http2::IS_THIS_THE_PORT),
             _ => failure,
         }
     }
@@ -119,7 +139,7 @@ impl Connector<'_> {
     /// The cause of a failed request: the failure itself, or what TLS knows about the end of the connection. A server may
     /// reject our certificate only now.
     pub(crate) fn cause_of(&self, failure: Failure, connection: &Connection) -> Failure {
-        let (Some(tls), Some(handshake)) = (self.tls, &connection.handshake) else { return failure };
+        let (Security::Tls(tls), Some(handshake)) = (self.security, &connection.handshake) else { return failure };
         let target = &self.target.address;
         match failure.kind {
             Kind::StreamBroken => {

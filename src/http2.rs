@@ -1,6 +1,7 @@
 //! The HTTP/2 connection, by hyper. It counts as connected when the server's SETTINGS arrive. Other bytes show which
 //! protocol the server speaks.
 
+mod bad_record;
 mod errors;
 mod first_bytes;
 mod frame_follower;
@@ -19,12 +20,13 @@ use tokio::time::timeout;
 use tonic::body::Body;
 
 pub(crate) use self::{
+    bad_record::BadRecord,
     errors::{NEEDS_HTTP2, Stage, alert_name, ended_silently, request_failure},
     first_bytes::{FirstBytes, Opening, PeerSniffer, StreamEnd},
     frame_follower::GoAway,
 };
 use self::{
-    errors::{connection_failure, meaning_of_break, tls_meaning},
+    errors::{connection_failure, meaning_of_break, meaning_of_encryption},
     first_bytes::Received,
     frame_follower::MAX_HEADERS,
     read_pacer::ReadPacer,
@@ -97,14 +99,14 @@ pub(crate) struct NotOpened {
 
 impl Connection {
     /// Begins HTTP/2 (RFC 9113, section 3.4) on `stream` and waits for the server's SETTINGS. `target` is the address as
-    /// the user gave it, `is_tls` whether the stream is encrypted; both are for messages.
+    /// the user gave it, `is_encrypted` whether TLS or ALTS is below; both are for messages.
     ///
     /// # Errors
     /// Those of the phase http2.
     pub(crate) async fn open(
         stream: Stream,
         target: &str,
-        is_tls: bool,
+        is_encrypted: bool,
         purpose: Purpose,
         deadline: Deadline,
         trace: &Trace,
@@ -145,7 +147,7 @@ impl Connection {
         let missed = started.is_err().then_some(deadline);
         let received = first_bytes.received();
         Err(NotOpened {
-            failure: failure(target, &received, is_tls, missed),
+            failure: failure(target, &received, is_encrypted, missed),
             end: received.end().cloned(),
             closed_silently: received.opening() == Opening::Nothing && missed.is_none(),
         })
@@ -215,14 +217,14 @@ impl Connection {
 }
 
 /// Explains why there is no HTTP/2, from what arrived instead of SETTINGS. `missed` is the deadline, if it expired.
-fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadline>) -> Failure {
+fn failure(target: &str, received: &Received, is_encrypted: bool, missed: Option<Deadline>) -> Failure {
     let failed = |kind, cause: &str| Failure::new(kind, format!("no HTTP/2 from {target}: {cause}"));
     let opening = received.opening();
     match (&opening, received.end(), missed) {
-        (Opening::TlsAlert(_) | Opening::TlsRecord, ..) if !is_tls => {
+        (Opening::TlsAlert(_) | Opening::TlsRecord, ..) if !is_encrypted => {
             failed(Kind::ServerSpeaksTls, &format!("the server {opening}")).hint("add -tls")
         }
-        (Opening::Http1ForTls(_), ..) if !is_tls => {
+        (Opening::Http1ForTls(_), ..) if !is_encrypted => {
             failed(Kind::ServerSpeaksTls, &format!("the server {opening}, and asks for HTTPS")).hint("add -tls")
         }
         (Opening::Http1(_) | Opening::Http1ForTls(_), ..) => {
@@ -241,7 +243,7 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
         (Opening::Nothing | Opening::PartOfSettings(_), _, Some(deadline)) => {
             let cause = format!("connected, but the server {opening} within {}", deadline.limit());
             let failure = failed(Kind::ServerSilent, &cause);
-            if is_tls {
+            if is_encrypted {
                 failure
             } else {
                 failure.hint("the server is stuck, or waits for TLS (try -tls), or this is not its gRPC port")
@@ -250,12 +252,12 @@ fn failure(target: &str, received: &Received, is_tls: bool, missed: Option<Deadl
         (Opening::Nothing | Opening::PartOfSettings(_), end, None) => {
             let cause = match end {
                 Some(StreamEnd::Broken(error)) => {
-                    tls_meaning(error).unwrap_or_else(|| format!("the connection broke: {}", io_cause(error)))
+                    meaning_of_encryption(error).unwrap_or_else(|| format!("the connection broke: {}", io_cause(error)))
                 }
                 Some(StreamEnd::Closed) | None => "the server closed the connection".to_owned(),
             };
             let failure = failed(Kind::ClosedEarly, &cause).retry(Retry::WhileConnecting);
-            if is_tls { failure } else { failure.hint(IS_THIS_THE_PORT) }
+            if is_encrypted { failure } else { failure.hint(IS_THIS_THE_PORT) }
         }
         (Opening::Settings, ..) => failed(Kind::Http2Refused, "the server's SETTINGS came, and the connection broke"),
     }

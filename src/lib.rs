@@ -19,12 +19,14 @@ pub mod signals;
 #[doc(hidden)]
 pub mod trace;
 
+mod alts;
 mod backoff;
 mod connection;
 mod deadline;
 mod diagnosis;
 mod duration;
 mod file;
+mod handshaker;
 mod http2;
 mod join_all;
 mod net;

@@ -17,7 +17,7 @@ pub use self::{failure::Failure, kind::Phase, verdict::Health};
 pub(crate) use self::{
     failure::Retry,
     kind::Kind,
-    record::{Record, Session, Timings},
+    record::{AltsSession, Record, Session, Timings, TlsSession},
     verdict::{Verdict, status_name},
 };
 
@@ -39,7 +39,10 @@ impl ExitCodes {
             (_, Health::Healthy) => 0,
             (Self::Docker, Health::Unhealthy(_)) | (Self::Detailed, Health::Unhealthy(Phase::Usage)) => 1,
             (Self::Detailed, Health::Unhealthy(Phase::Spiffe)) => 20,
-            (Self::Detailed, Health::Unhealthy(Phase::Resolve | Phase::Connect | Phase::Tls | Phase::Http2)) => 2,
+            (
+                Self::Detailed,
+                Health::Unhealthy(Phase::Resolve | Phase::Connect | Phase::Tls | Phase::Alts | Phase::Http2),
+            ) => 2,
             (Self::Detailed, Health::Unhealthy(Phase::Rpc)) => 3,
             (Self::Detailed, Health::Unhealthy(Phase::Health)) => 4,
         }

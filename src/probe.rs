@@ -12,7 +12,7 @@ use std::{cell::RefCell, time::Duration};
 use tokio::time::{Instant, sleep};
 
 pub use self::plan::Plan;
-pub(crate) use self::plan::{Credentials, Tls};
+pub(crate) use self::plan::{Alts, Credentials, Security, Tls};
 use self::{
     each_address::probe_addresses,
     wait::probe_until_healthy,

@@ -1,6 +1,7 @@
 //! The RPCs of the health service (health-checking.md) by tonic's clients, under deadlines of our own: `Check`, `List` and
 //! `Watch`.
 
+mod duplex;
 mod guard;
 mod hints;
 mod limited;
@@ -10,7 +11,7 @@ mod metadata;
 mod request;
 mod status;
 
-use std::{error::Error, fmt, slice, time::Duration};
+use std::{fmt, slice, time::Duration};
 
 use http::{
     Uri,
@@ -21,14 +22,17 @@ use tonic::{Code, IntoRequest, Request, Status, Streaming, codec::CompressionEnc
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
 pub(crate) use self::{
+    duplex::Duplex,
     guard::{Expected, Guard, MAX_SVIDS},
     limited::{Limited, LimitedCodec},
     look::Head,
     metadata::{Key, Metadata, MetadataFile, ascii_value, is_secret},
+    status::guarded_failure,
 };
 use self::{
     guard::{MAX_LIST, MAX_MESSAGE},
     hints::{hint_at_authority, hint_at_service, is_unimplemented},
+    status::guard_failure,
 };
 use crate::{
     deadline::Deadline,
@@ -366,23 +370,10 @@ impl Caller<'_> {
     }
 }
 
-/// The failure behind a tonic status. The guard reports all failures of the server. The only other one is a message that tonic
-/// could not decode.
-fn guard_failure(status: &Status) -> Failure {
-    guarded_failure(status).cloned().unwrap_or_else(|| {
-        Failure::new(Kind::MalformedResponse, format!("the response is malformed: {}", status.message()))
-    })
-}
-
 /// How long something took, to tenths of a second.
 fn after(took: Duration) -> String {
     match took.as_millis() / 100 {
         0 => "at once".to_owned(),
         tenths => format!("after {}.{}s", tenths / 10, tenths % 10),
     }
-}
-
-/// The failure that the guard reported through tonic.
-pub(crate) fn guarded_failure(status: &Status) -> Option<&Failure> {
-    status.source().and_then(|source| source.downcast_ref())
 }

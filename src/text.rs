@@ -118,6 +118,12 @@ pub(crate) fn snake_case(camel_case: &str) -> String {
     out
 }
 
+/// Words the cause of a failure for a server that is not the one that is probed.
+pub(crate) fn of_other_server(cause: &str) -> String {
+    let cause = cause.strip_prefix("connected, but ").unwrap_or(cause);
+    cause.strip_prefix("the server ").map_or_else(|| cause.to_owned(), |rest| format!("it {rest}"))
+}
+
 /// Describes an I/O error as part of a message: lower case, without its number.
 pub(crate) fn io_cause(error: &io::Error) -> String {
     let text = error.to_string();

@@ -52,7 +52,7 @@ use crate::{
     deadline::Deadline,
     http2::{Opening, PeerSniffer, StreamEnd},
     net::{Io, Stream, Target},
-    outcome::{Failure, Phase, Session},
+    outcome::{Failure, Phase, Session, TlsSession},
     text::leave_out,
     trace::Trace,
 };
@@ -187,7 +187,7 @@ impl Client {
                 let requested = observed.is_certificate_requested();
                 let session = self.session(&stream);
                 trace.end(Phase::Tls, started, || describe_session(&session));
-                trace.set_session(session);
+                trace.set_session(Session::Tls(session));
                 let is_certificate_undecided = requested && !is_judged;
                 Ok((Box::new(stream), Handshake { observed: Arc::clone(&observed), is_certificate_undecided }))
             }
@@ -204,12 +204,12 @@ impl Client {
     /// handshake fails nevertheless.
     fn record_identities(&self, observed: &Observed, trace: &Trace) {
         if let (true, Some(certificate)) = (self.trusted.is_by_policy(), observed.chain().into_iter().next()) {
-            trace.set_session(Session {
+            trace.set_session(Session::Tls(TlsSession {
                 spiffe_id: self.trusted.identity_of(&certificate),
                 client_spiffe_id: self.identity(),
                 certificate: Some(certificate),
-                ..Session::default()
-            });
+                ..TlsSession::default()
+            }));
         }
     }
 
@@ -287,11 +287,11 @@ impl Client {
         Attempt { target, server_name, trusted, identity: identity.as_deref(), given_by, observed }
     }
 
-    fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> Session {
+    fn session(&self, stream: &TlsStream<PeerSniffer<Stream>>) -> TlsSession {
         let connection = stream.get_ref().1;
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
         let [version, cipher] = version_and_cipher(connection);
-        Session {
+        TlsSession {
             version,
             cipher,
             server_name: Some(self.server_name.to_str().into_owned()).filter(|_| !self.trusted.is_by_policy()),
@@ -303,8 +303,8 @@ impl Client {
 }
 
 /// Describes a session for `-v`. Long lines are cut, and certificates can have many long names: what matters most is first.
-fn describe_session(session: &Session) -> String {
-    let Session { version, cipher, spiffe_id, certificate, .. } = session;
+fn describe_session(session: &TlsSession) -> String {
+    let TlsSession { version, cipher, spiffe_id, certificate, .. } = session;
     let mut text = [version, cipher].map(|part| part.as_deref().unwrap_or_default()).join(" ");
     if let Some(certificate) = certificate.as_ref().and_then(describe) {
         let Description { subject, issuer, names, not_after, .. } = &certificate;

@@ -119,6 +119,7 @@ impl Trace {
             Phase::Resolve => timings.resolve = Some(took),
             Phase::Connect => timings.connect = Some(took),
             Phase::Tls => timings.tls = Some(took),
+            Phase::Alts => timings.alts = Some(took),
             Phase::Http2 => timings.http2 = Some(took),
             Phase::Rpc => timings.rpc = Some(took),
             Phase::Usage | Phase::Health => {}

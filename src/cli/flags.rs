@@ -244,7 +244,13 @@ pub(super) const FLAGS: &[(&str, &[Flag])] = &[
                 cause: "it would accept any server",
                 hint: "give the server's SPIFFE ID or its trust domain, or leave it out to accept every ID",
             }),
-            Flag::new("alts", Switch(|options| &mut options.alts), "Google ALTS (not supported yet)"),
+            Flag::new("alts", Switch(|options| &mut options.alts), "Use Google's ALTS"),
+            Flag::new(
+                "alts-handshaker",
+                One("HOST:PORT", |options| &mut options.alts_handshaker),
+                "[default: metadata.google.internal.:8080]",
+            )
+            .needs(&["alts"]),
         ],
     ),
     (

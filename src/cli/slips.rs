@@ -31,8 +31,6 @@ const MEANT: &[(&str, &[&str])] = &[
 /// What turns off the verification of certificates, or TLS, elsewhere.
 const NO_VERIFY: &[&str] = &["k", "insecure", "insecure-skip-verify", "skip-verify", "tls-skip-verify", "no-verify"];
 const PLAINTEXT: &[&str] = &["plaintext", "plain-text", "no-tls", "notls"];
-/// A flag that is known, and not supported yet.
-const UNSUPPORTED: &str = "alts";
 /// How many variables a hint names.
 const MAX_VARIABLES: usize = 3;
 
@@ -70,7 +68,7 @@ pub(super) fn unknown_flag(name: &str, nearest: Option<&str>) -> (String, String
     let help = HELP.to_owned();
     let meant = MEANT.iter().find(|(_, names)| names.contains(&name)).map(|(meant, _)| *meant);
     // A single letter is similar to everything.
-    let nearest = nearest.filter(|nearest| name.len() > 1 && *nearest != UNSUPPORTED);
+    let nearest = nearest.filter(|_| name.len() > 1);
     match meant.or(nearest) {
         _ if NO_VERIFY.contains(&name) => {
             (unknown, "TLS without verification is -tls -tls-no-verify; plaintext needs no flag".to_owned())

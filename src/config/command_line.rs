@@ -28,6 +28,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
     one("tls-server-name", &options.tls_server_name);
     one("spiffe-id", &options.spiffe_id);
     one("authority", &options.authority);
+    one("alts-handshaker", &options.alts_handshaker);
     one("user-agent", &options.user_agent);
     one("connect-timeout", &options.connect_timeout);
     one("rpc-timeout", &options.rpc_timeout);
@@ -37,6 +38,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
         ("tls-no-verify", &options.tls_no_verify),
         ("tls-no-alpn", &options.tls_no_alpn),
         ("spiffe", spiffe),
+        ("alts", &options.alts),
         ("gzip", gzip),
         ("all-addresses", all_addresses),
         ("alive", alive),
@@ -62,7 +64,7 @@ pub(super) fn command_line(options: &Options, files: &[MetadataFile]) -> Command
     line.arguments.sort_by_key(|argument| match argument.flag {
         "addr" => 0,
         "service" => 1,
-        "tls" | "spiffe" => 2,
+        "tls" | "spiffe" | "alts" => 2,
         _ => 3,
     });
     line

@@ -72,6 +72,7 @@ pub struct Options {
     pub(crate) spiffe: Option<Given>,
     pub(crate) spiffe_id: Option<Given>,
     pub(crate) alts: Option<Given>,
+    pub(crate) alts_handshaker: Option<Given>,
     pub(crate) exit_codes: Option<Given>,
     pub(crate) output: Option<Given>,
     pub(crate) quiet: Option<Given>,

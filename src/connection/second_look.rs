@@ -1,10 +1,11 @@
 //! After a server closed the connection without an answer, or answered in HTTP/1, checks on a second connection whether it speaks TLS instead of
-//! plaintext, or the reverse.
+//! plaintext, or the reverse, or one of both instead of ALTS.
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
+use super::Security;
 use crate::{
     deadline::Deadline,
     http2::{self, Purpose},
@@ -22,7 +23,7 @@ const LIMIT: Duration = Duration::from_millis(200);
 /// plaintext, and servers that also speak HTTP/2 do to TLS.
 pub(super) fn may_help(failure: &Failure) -> bool {
     match failure.kind {
-        Kind::ClosedEarly | Kind::TlsFailed => failure.retry == Retry::WhileConnecting,
+        Kind::ClosedEarly | Kind::TlsFailed | Kind::AltsFailed => failure.retry == Retry::WhileConnecting,
         Kind::ServerSpeaksHttp1 => true,
         Kind::TlsPlaintextServer => failure.hint.is_none(),
         _ => false,
@@ -35,28 +36,35 @@ pub(super) async fn explain(
     failure: &mut Failure,
     target: &Target,
     address: Option<SocketAddr>,
-    tls: Option<&tls::Client>,
+    security: &Security,
     deadline: Deadline,
 ) {
     let name = &target.address;
     let deadline = Deadline::new(Instant::now(), LIMIT).or_earlier(Some(deadline));
-    match (failure.kind, tls) {
-        (Kind::ClosedEarly, None) if speaks_tls(target, address, deadline).await => {
+    match (failure.kind, security) {
+        (Kind::ClosedEarly, Security::Plaintext) if speaks_tls(target, address, deadline).await => {
             let message = format!("no HTTP/2 from {name}: the server closes plaintext connections and speaks TLS");
             *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
         }
-        (Kind::ServerSpeaksHttp1, None) if speaks_tls(target, address, deadline).await => {
+        (Kind::ServerSpeaksHttp1, Security::Plaintext) if speaks_tls(target, address, deadline).await => {
             let message = format!("{}, and speaks TLS", failure.message);
             *failure = Failure::new(Kind::ServerSpeaksTls, message).hint(ADD_TLS);
         }
-        (Kind::TlsFailed, Some(tls)) if speaks_plaintext(target, address, deadline).await => {
+        (Kind::TlsFailed, Security::Tls(tls)) if speaks_plaintext(target, address, deadline).await => {
             let message = format!(
                 "TLS handshake with {name} failed: the server does not speak TLS: it closes TLS connections and \
                  answers HTTP/2 in plaintext"
             );
             *failure = Failure::new(Kind::TlsPlaintextServer, message).hint(tls.how_to_leave_out());
         }
-        (Kind::TlsPlaintextServer, Some(tls)) => {
+        (Kind::AltsFailed, Security::Alts(alts)) => {
+            if speaks_tls(target, address, deadline).await {
+                *failure = alts.other_protocol(name, "closes ALTS connections and speaks TLS");
+            } else if speaks_plaintext(target, address, deadline).await {
+                *failure = alts.other_protocol(name, "closes ALTS connections and answers HTTP/2 in plaintext");
+            }
+        }
+        (Kind::TlsPlaintextServer, Security::Tls(tls)) => {
             if speaks_plaintext(target, address, deadline).await {
                 failure.message += ", and answers HTTP/2 in plaintext";
                 failure.hint = Some(tls.how_to_leave_out());

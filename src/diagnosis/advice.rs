@@ -105,6 +105,10 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
     let certificate = facts.certificate.as_ref();
     let speaks_tls = facts.protocol.as_ref().is_some_and(Protocol::speaks_tls);
     match kind {
+        Kind::AltsOtherProtocol if facts.protocol.as_ref().is_some_and(|protocol| protocol.speaks_plaintext) => {
+            command.remove_security();
+            "a command that speaks plaintext, as the server does (or find the server's ALTS port)".to_owned()
+        }
         _ if !command.has("tls") && !command.has("spiffe") && speaks_tls => {
             command.set("tls", None);
             if let Some(certificate) = certificate {
@@ -119,7 +123,7 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
             "a command that speaks TLS, as the server does".to_owned()
         }
         Kind::TlsPlaintextServer => {
-            command.remove_tls();
+            command.remove_security();
             "a command that speaks plaintext, as the server does (or find the server's TLS port)".to_owned()
         }
         _ if command.has("spiffe") => SAME_LATER.to_owned(),
@@ -247,6 +251,7 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
     let not_grpc = match port {
         None => Some("the kubelet's own grpc probe knows no unix sockets"),
         Some(_) if command.has("tls") || command.has("spiffe") => Some("the kubelet's own grpc probe speaks no TLS"),
+        Some(_) if command.has("alts") => Some("the kubelet's own grpc probe speaks no ALTS"),
         Some(_) if command.has("rpc-header") || command.has("rpc-header-file") => {
             Some("the kubelet's own grpc probe sends no metadata")
         }

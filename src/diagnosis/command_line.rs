@@ -22,8 +22,8 @@ pub(crate) struct CommandLine {
     pub(crate) unknown_variables: Option<String>,
 }
 
-/// The flags that say how to use TLS.
-const TLS_FLAGS: [&str; 9] = [
+/// The flags that say how to use TLS or ALTS.
+const SECURITY_FLAGS: [&str; 11] = [
     "tls",
     "tls-ca-cert",
     "tls-client-cert",
@@ -33,6 +33,8 @@ const TLS_FLAGS: [&str; 9] = [
     "tls-no-alpn",
     "spiffe",
     "spiffe-id",
+    "alts",
+    "alts-handshaker",
 ];
 
 impl CommandLine {
@@ -65,8 +67,9 @@ impl CommandLine {
         }
     }
 
-    pub(super) fn remove_tls(&mut self) {
-        self.arguments.retain(|argument| !TLS_FLAGS.contains(&argument.flag));
+    /// Leaves out all that keeps it from speaking plaintext.
+    pub(super) fn remove_security(&mut self) {
+        self.arguments.retain(|argument| !SECURITY_FLAGS.contains(&argument.flag));
     }
 
     /// The words after the program's name.
@@ -115,7 +118,7 @@ mod tests {
         let mut line = CommandLine { arguments, ..CommandLine::default() };
         line.set("addr", Some("b:2"));
         line.set("service", Some("x"));
-        line.remove_tls();
+        line.remove_security();
         line.replace("service", "x", Some("y"));
         line.replace("service", "z", None);
         assert_eq!(line.words(), ["-addr=b:2", "-gzip", "-service=y"]);

@@ -7,12 +7,11 @@ use tokio::time::timeout;
 
 use super::time::{milliseconds, share};
 use crate::{
-    connection::{Connection, Connector},
+    connection::{Connection, Connector, Security},
     deadline::Deadline,
     http2::Purpose,
     net::Target,
     outcome::Failure,
-    tls,
     trace::Trace,
 };
 
@@ -36,12 +35,11 @@ pub(crate) struct Http2 {
 /// A connection with its beginning, or why there is none.
 pub(super) type Begun = Result<(Connection, Http2), Failure>;
 
-/// Begins HTTP/2, over TLS or in plaintext, as a probe does.
-pub(super) async fn begin(target: &Target, tls: Option<&tls::Client>, deadline: Deadline) -> Begun {
+/// Begins HTTP/2, over TLS, over ALTS or in plaintext, as a probe does.
+pub(super) async fn begin(target: &Target, security: &Security, deadline: Deadline, trace: &Trace) -> Begun {
     let deadline = share(deadline, LIMIT);
-    let trace = Trace::unfollowed();
-    let connector = Connector { target, tls, purpose: Purpose::Requests(1), keeps_trying: false };
-    let connection = Box::pin(connector.connect_once(deadline, &trace)).await?;
+    let connector = Connector { target, security, purpose: Purpose::Requests(1), keeps_trying: false };
+    let connection = Box::pin(connector.connect_once(deadline, trace)).await?;
     let _ = timeout(GOAWAY_WAIT.min(deadline.remaining()), connection.http2.goaway_arrives()).await;
     let http2 = Http2 {
         settings: connection.http2.settings(),

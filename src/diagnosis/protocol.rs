@@ -12,11 +12,11 @@ use super::{
     time::share,
 };
 use crate::{
-    connection::Connection,
+    connection::{Connection, Security},
     deadline::Deadline,
     duration::{format_duration, to_microseconds},
     net::{self, Endpoint, Target},
-    outcome::{Failure, Kind},
+    outcome::{Failure, Kind, Session},
     tls::{self, Files, Look, Offer, Trust},
     trace::Trace,
 };
@@ -35,6 +35,9 @@ pub(crate) struct Protocol {
     /// What it does with TLS, if that was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<String>,
+    /// What became of the ALTS handshake, if that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alts: Option<String>,
     /// Whether the server speaks what the flags say.
     pub(crate) fits: bool,
     /// The same in words.
@@ -71,13 +74,14 @@ pub(crate) struct Looks {
     pub(crate) connection: Option<Connection>,
 }
 
-/// Looks at one place of the target. `tls` is the client of the flags, if they say TLS.
-pub(crate) async fn look(target: &Target, place: Place, tls: Option<&tls::Client>, deadline: Deadline) -> Looks {
+/// Looks at one place of the target. `security` is what the flags say.
+pub(crate) async fn look(target: &Target, place: Place, security: &Security, deadline: Deadline) -> Looks {
     let address = place.name(target);
     let mut protocol = Protocol {
         address: address.clone(),
         plaintext: None,
         tls: None,
+        alts: None,
         fits: false,
         conclusion: String::new(),
         speaks_plaintext: false,
@@ -89,23 +93,26 @@ pub(crate) async fn look(target: &Target, place: Place, tls: Option<&tls::Client
         Place::Tcp(address) => target.at(&target.address, Endpoint::Tcp(net::host_of(address), address.port())),
         Place::Unix => target.clone(),
     };
+    let trace = Trace::unfollowed();
     let mut opened = None;
     let mut certificate = None;
-    if let Some(client) = tls {
+    if let Security::Alts(_) = security {
+        opened = Some(look_at_alts(&target, security, &mut protocol, deadline).await);
+    } else if let Security::Tls(client) = security {
         let look = Box::pin(look_at_tls(&target, place, client, &mut protocol, deadline)).await;
         protocol.fits = protocol.http2_in_tls == Some(true);
         match look.as_ref().map(|look| (&look.agreed, &look.trusted)) {
             // As a probe does it, with our certificate.
-            Some((_, Some(Ok(_)))) => opened = Some(begin(&target, Some(client), deadline).await),
+            Some((_, Some(Ok(_)))) => opened = Some(begin(&target, security, deadline, &trace).await),
             // Why the server does not speak TLS.
             Some((Err(failure), _)) if !protocol.speaks_tls() && failure.kind != Kind::TlsTimeout => {
-                note_plaintext(&mut protocol, &begin(&target, None, deadline).await);
+                note_plaintext(&mut protocol, &begin(&target, &Security::Plaintext, deadline, &trace).await);
             }
             _ => {}
         }
         certificate = look.as_ref().and_then(|look| Certificate::new(look, client, opened.as_ref()));
     } else {
-        let plaintext = begin(&target, None, deadline).await;
+        let plaintext = begin(&target, security, deadline, &trace).await;
         note_plaintext(&mut protocol, &plaintext);
         protocol.fits = protocol.speaks_plaintext;
         let may_be_tls = matches!(&plaintext, Err(failure) if matches!(
@@ -121,12 +128,46 @@ pub(crate) async fn look(target: &Target, place: Place, tls: Option<&tls::Client
             }
         }
     }
-    protocol.conclusion = conclusion(&protocol, tls.is_some()).to_owned();
+    if protocol.conclusion.is_empty() {
+        protocol.conclusion = conclusion(&protocol, matches!(security, Security::Tls(_))).to_owned();
+    }
     let (http2, connection) = match opened {
         Some(Ok((connection, http2))) => (Some(http2), Some(connection)),
         _ => (None, None),
     };
     Looks { protocol, certificate, http2, connection }
+}
+
+/// Does an ALTS handshake and begins HTTP/2 over it, as a probe does.
+async fn look_at_alts(target: &Target, security: &Security, protocol: &mut Protocol, deadline: Deadline) -> Begun {
+    let trace = Trace::unfollowed();
+    let begun = Box::pin(begin(target, security, deadline, &trace)).await;
+    let record = trace.record();
+    let conclusion = match (&record.session, &begun) {
+        (Some(Session::Alts(session)), _) => {
+            protocol.fits = true;
+            let account = session.peer_service_account.as_deref().unwrap_or("a server without a service account");
+            let took = format_duration(to_microseconds(record.timings.alts.unwrap_or_default()));
+            protocol.alts = Some(format!("handshake with {account} ({took})"));
+            "the server speaks ALTS, as the flags say"
+        }
+        (_, Err(failure)) => {
+            protocol.alts = Some(cause(failure));
+            match failure.kind {
+                Kind::AltsOtherProtocol => {
+                    note_plaintext(protocol, &begin(target, &Security::Plaintext, deadline, &trace).await);
+                    "the server does not speak ALTS, and the flags say ALTS"
+                }
+                Kind::AltsHandshaker | Kind::AltsNotOnGcp => {
+                    "what the server speaks is not known, as no handshaker service helps to ask"
+                }
+                _ => "no ALTS handshake succeeds with the server",
+            }
+        }
+        (_, Ok(_)) => "",
+    };
+    conclusion.clone_into(&mut protocol.conclusion);
+    begun
 }
 
 /// Whether the server speaks what the flags say, in words.

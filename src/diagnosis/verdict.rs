@@ -106,6 +106,7 @@ fn layer(phase: Phase) -> &'static str {
         Phase::Resolve => "name",
         Phase::Connect => "connection",
         Phase::Tls => "TLS",
+        Phase::Alts => "ALTS",
         Phase::Http2 => "HTTP/2",
         Phase::Rpc => "RPC",
         Phase::Health => "health",

@@ -6,6 +6,7 @@ use h2::Reason;
 use rustls::AlertDescription;
 
 use super::{
+    bad_record::BadRecord,
     first_bytes::FirstBytes,
     frame_follower::{GoAway, MAX_HEADERS},
 };
@@ -182,12 +183,16 @@ pub(super) fn meaning_of_break(error: &io::Error) -> Option<String> {
     if error.kind() == io::ErrorKind::ConnectionReset {
         return Some(CONNECTION_RESET.to_owned());
     }
-    tls_meaning(error)
+    meaning_of_encryption(error)
 }
 
-/// What broke TLS: an alert of the server, or what we could not accept.
-pub(super) fn tls_meaning(error: &io::Error) -> Option<String> {
-    Some(match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+/// What broke TLS or ALTS: an alert of the server, or what we could not accept.
+pub(super) fn meaning_of_encryption(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?;
+    if let Some(bad_record) = inner.downcast_ref::<BadRecord>() {
+        return Some(bad_record.to_string());
+    }
+    Some(match inner.downcast_ref::<rustls::Error>()? {
         rustls::Error::AlertReceived(alert) => format!("the server ended TLS with the alert {}", alert_name(*alert)),
         rustls::Error::DecryptError => {
             "what the server sent cannot be decrypted: it is corrupt (bad record MAC)".to_owned()

@@ -13,7 +13,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::frame_follower::{FRAME_HEADER, FrameFollower, GoAway, HeaderBlocks};
+use super::{
+    bad_record::BadRecord,
+    frame_follower::{FRAME_HEADER, FrameFollower, GoAway, HeaderBlocks},
+};
 
 /// How many of the first bytes are kept.
 const MAX_HEAD: usize = 512;
@@ -69,6 +72,11 @@ pub(crate) enum Opening {
 }
 
 impl Received {
+    /// How many bytes came.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
     pub(crate) fn end(&self) -> Option<&StreamEnd> {
         self.end.as_ref()
     }
@@ -360,10 +368,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PeerSniffer<S> {
     }
 }
 
-/// Copies an `io::Error`. A TLS error inside keeps its type.
+/// Copies an `io::Error`. An error of TLS or ALTS inside keeps its type.
 fn copy_of(error: &io::Error) -> io::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => io::Error::new(error.kind(), tls.clone()),
+    let inner = error.get_ref();
+    if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return io::Error::new(error.kind(), tls.clone());
+    }
+    match inner.and_then(|inner| inner.downcast_ref::<BadRecord>()) {
+        Some(bad_record) => bad_record.clone().into(),
         None => error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
     }
 }

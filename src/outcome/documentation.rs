@@ -32,6 +32,7 @@ fn heading(phase: Phase) -> &'static str {
         Phase::Resolve => "Resolve: from a name to addresses (2)",
         Phase::Connect => "Connect: TCP or a unix socket (2)",
         Phase::Tls => "TLS (2)",
+        Phase::Alts => "ALTS: handshake and records, and the handshaker service (2)",
         Phase::Http2 => "HTTP/2, until the server's SETTINGS arrive (2)",
         Phase::Rpc => "RPC: the request and its answer (3)",
         Phase::Health => "Health: the server answered, and not SERVING (4)",

@@ -14,6 +14,8 @@ pub enum Phase {
     Connect,
     /// TLS handshake, including the server's verdict on the client certificate.
     Tls,
+    /// ALTS handshake, with the help of the handshaker service.
+    Alts,
     /// HTTP/2 connection, until the server's SETTINGS arrive.
     Http2,
     /// The request and its answer.
@@ -31,6 +33,7 @@ impl Phase {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Alts => "alts",
             Self::Http2 => "http2",
             Self::Rpc => "rpc",
             Self::Health => "health",
@@ -45,6 +48,7 @@ impl Phase {
             Self::Resolve => "name resolution",
             Self::Connect => "connection setup",
             Self::Tls => "the TLS handshake",
+            Self::Alts => "the ALTS handshake",
             Self::Http2 => "HTTP/2 setup",
             Self::Rpc | Self::Health => "the RPC",
         }
@@ -238,6 +242,29 @@ Tls {
     TlsFailed "tls-failed" Transient
         "TLS handshake with localhost:50051 failed: the server refused it: alert internal_error"
         "see the server's log"
+}
+Alts {
+    AltsNotOnGcp "alts-not-on-gcp" Final
+        "ALTS handshake with 10.0.0.7:50051 failed: no handshaker service at metadata.google.internal.:8080: cannot resolve \"metadata.google.internal.\": no such host"
+        "ALTS works on Google Cloud only; elsewhere use `-tls`, or name a handshaker with `-alts-handshaker`"
+    AltsHandshaker "alts-handshaker" Transient
+        "ALTS handshake with 10.0.0.7:50051 failed: no handshaker service at metadata.google.internal.:8080: connection refused"
+        "does the machine have a service account, and may the pod reach the metadata server's port 8080?"
+    AltsRefused "alts-refused" Final
+        "ALTS handshake with 10.0.0.7:50051 failed: the handshaker service at metadata.google.internal.:8080 refused it: PERMISSION_DENIED: no service account"
+        "as the handshaker says; ours and the server's service accounts must be allowed to use ALTS"
+    AltsOtherProtocol "alts-other-protocol" Final
+        "ALTS handshake with 10.0.0.7:50051 failed: the server does not speak ALTS: it answered with HTTP/2 in plaintext"
+        "leave out `-alts`, or unset `GRPC_HEALTH_PROBE_ALTS`, or probe the ALTS port"
+    AltsTimeout "alts-timeout" Transient
+        "ALTS handshake with 10.0.0.7:50051 timed out after 1s: connected, no answer"
+        "the server is stuck, or waits for something else"
+    AltsFailed "alts-failed" Transient
+        "ALTS handshake with 10.0.0.7:50051 failed: the server closed the connection instead of answering"
+        "see the server's log: its own handshaker may be away"
+    AltsBadRecord "alts-bad-record" Transient
+        "ALTS handshake with 10.0.0.7:50051 failed: the server sent a bad ALTS record: it cannot be decrypted"
+        "something between changes the bytes, or the two sides have different keys"
 }
 Http2 {
     ServerSpeaksTls "server-speaks-tls" Final

@@ -13,6 +13,7 @@ pub(crate) struct Timings {
     pub(crate) resolve: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) tls: Option<Duration>,
+    pub(crate) alts: Option<Duration>,
     pub(crate) http2: Option<Duration>,
     pub(crate) rpc: Option<Duration>,
 }
@@ -24,9 +25,16 @@ impl Timings {
     }
 }
 
+/// What the handshake agreed on, by which the connection is secured.
+#[derive(Debug, Clone)]
+pub(crate) enum Session {
+    Tls(TlsSession),
+    Alts(AltsSession),
+}
+
 /// What the TLS handshake agreed on; of one that failed, who the two were.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Session {
+pub(crate) struct TlsSession {
     /// The protocol version, such as `TLSv1.3`; absent if the handshake failed.
     pub(crate) version: Option<String>,
     /// The cipher suite by its name in the IANA registry; absent if the handshake failed.
@@ -39,6 +47,15 @@ pub(crate) struct Session {
     pub(crate) client_spiffe_id: Option<String>,
     /// The server's own certificate.
     pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// Who the two sides of an ALTS handshake are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AltsSession {
+    /// The server's service account.
+    pub(crate) peer_service_account: Option<String>,
+    /// Our own.
+    pub(crate) local_service_account: Option<String>,
 }
 
 /// The record of the last attempt.

@@ -8,10 +8,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     each_address::probe_addresses,
     once::Prepared,
-    plan::{Credentials, Plan, Tls},
+    plan::{Alts, Credentials, Plan, Security as Wanted, Tls},
 };
 use crate::{
-    connection::Connection,
+    connection::{Connection, Security},
     deadline::Deadline,
     diagnosis::{self, Address, Basis, CommandLine, Facts, Looks, Place, share},
     net::{self, Endpoint, Host},
@@ -129,19 +129,21 @@ async fn look(
     let reachable = places.iter().zip(&facts.connections).find(|(_, attempt)| attempt.connected);
     let place = peer.map(Place::Tcp).filter(|place| places.contains(place)).or(reachable.map(|(place, _)| *place));
     let (Some(place), Some(_)) = (place, reachable) else { return (facts, None) };
-    let tls = match &plan.tls {
-        None => None,
-        Some(_) => match Box::pin(Prepared::load(plan, share(deadline, STEP), &Trace::unfollowed())).await {
-            Ok(prepared) => prepared.into_tls(),
-            // The probe says why.
-            Err(_) => return (facts, None),
-        },
+    let security = match &plan.security {
+        Wanted::Plaintext => Security::Plaintext,
+        Wanted::Tls(_) | Wanted::Alts(_) => {
+            match Box::pin(Prepared::load(plan, share(deadline, STEP), &Trace::unfollowed())).await {
+                Ok(prepared) => prepared.into_security(),
+                // The probe says why.
+                Err(_) => return (facts, None),
+            }
+        }
     };
     if deadline.remaining() < LEAST {
         report.no_time();
         return (facts, None);
     }
-    let looks = Box::pin(diagnosis::look_at(target, place, tls.as_ref(), deadline)).await;
+    let looks = Box::pin(diagnosis::look_at(target, place, &security, deadline)).await;
     let Looks { protocol, certificate, http2, connection } = looks;
     report.protocol(&protocol);
     if let Some(certificate) = &certificate {
@@ -155,13 +157,14 @@ async fn look(
 
 /// How the server is reached, in words.
 fn security(plan: &Plan) -> String {
-    match &plan.tls {
-        None => "plaintext, as -tls is not given".to_owned(),
-        Some(Tls { credentials: Credentials::Spiffe(expected), .. }) => {
+    match &plan.security {
+        Wanted::Plaintext => "plaintext, as -tls is not given".to_owned(),
+        Wanted::Alts(Alts { handshaker, .. }) => format!("ALTS, by the handshaker service at {}", handshaker.address),
+        Wanted::Tls(Tls { credentials: Credentials::Spiffe(expected), .. }) => {
             let id = expected.as_ref().map_or("of any trust domain with a bundle".to_owned(), ToString::to_string);
             format!("mutual TLS by SPIFFE, for a server {id}")
         }
-        Some(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, .. }) => {
+        Wanted::Tls(Tls { credentials: Credentials::Files(Files { trust, identity }), server_name, .. }) => {
             let name = server_name.to_str();
             let trust = match trust {
                 Trust::System => format!("verified for {name}, by the system's trusted certificates"),

@@ -1,14 +1,16 @@
 //! The steps of one probe: prepare, connect, send the request, judge the answer.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::plan::{Credentials, Plan, Tls};
+use super::plan::{Alts, Credentials, Plan, Security as Wanted, Tls};
 use crate::{
+    alts,
     backoff::Backoff,
-    connection::{Connection, Connector},
+    connection::{Connection, Connector, Security},
     deadline::Deadline,
+    handshaker::Handshaker,
     http2::Purpose,
     net::Target,
     outcome::{Failure, NonEmpty, Phase, ProbeResult, Retry, Verdict},
@@ -38,7 +40,7 @@ pub(super) async fn probe(plan: &Plan, start: Instant, overall: Option<Deadline>
 /// What connections and requests need, loaded once: from files, and from the Workload API.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    tls: Option<tls::Client>,
+    security: Security,
     metadata: Metadata,
 }
 
@@ -46,20 +48,24 @@ impl Prepared {
     /// # Errors
     /// Those of the phases usage and spiffe.
     pub(super) async fn load(plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
-        let tls = match &plan.tls {
-            None => None,
-            Some(Tls { credentials: Credentials::Files(files), server_name, needs_alpn, given_by }) => {
+        let security = match &plan.security {
+            Wanted::Plaintext => Security::Plaintext,
+            Wanted::Tls(Tls { credentials: Credentials::Files(files), server_name, needs_alpn, given_by }) => {
                 let client = tls::Client::from_files(files, server_name.clone(), deadline, trace).await?;
-                Some(client.needs_alpn(*needs_alpn).given_by(given_by))
+                Security::Tls(client.needs_alpn(*needs_alpn).given_by(given_by))
             }
-            Some(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by, .. }) => {
+            Wanted::Tls(Tls { credentials: Credentials::Spiffe(expected), server_name, given_by, .. }) => {
                 let client =
                     spiffe::tls_client(expected.as_ref(), server_name.clone(), plan.keeps_trying, deadline, trace);
-                Some(Box::pin(client).await?.given_by(given_by))
+                Security::Tls(Box::pin(client).await?.given_by(given_by))
+            }
+            Wanted::Alts(Alts { handshaker, target_name, given_by }) => {
+                let handshaker = Rc::new(Handshaker::new(handshaker.clone()));
+                Security::Alts(alts::Client::new(handshaker, target_name, given_by))
             }
         };
         let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
-        Ok(Self { tls, metadata })
+        Ok(Self { security, metadata })
     }
 
     /// Loads everything again, as it may have changed. While the Workload API is away, an identity that it gave before is used
@@ -68,8 +74,8 @@ impl Prepared {
     /// # Errors
     /// Those of [`Prepared::load`].
     pub(super) async fn load_again(&self, plan: &Plan, deadline: Deadline, trace: &Trace) -> Result<Self, Failure> {
-        let (Some(Tls { credentials: Credentials::Spiffe(expected), server_name, .. }), Some(last)) =
-            (&plan.tls, &self.tls)
+        let (Wanted::Tls(Tls { credentials: Credentials::Spiffe(expected), server_name, .. }), Security::Tls(last)) =
+            (&plan.security, &self.security)
         else {
             return Self::load(plan, deadline, trace).await;
         };
@@ -89,17 +95,22 @@ impl Prepared {
             renewed => renewed?,
         };
         let metadata = plan.metadata.with_files(&plan.metadata_files, deadline).await?;
-        Ok(Self { tls: Some(tls), metadata })
+        Ok(Self { security: Security::Tls(tls), metadata })
     }
 
     /// What a connection that is open still needs: everything but the trust anchors, which may be large.
     pub(super) fn for_open_connection(&self) -> Self {
-        Self { tls: self.tls.as_ref().map(tls::Client::after_handshake), metadata: self.metadata.clone() }
+        let security = match &self.security {
+            Security::Plaintext => Security::Plaintext,
+            Security::Tls(tls) => Security::Tls(tls.after_handshake()),
+            Security::Alts(alts) => Security::Alts(alts.clone()),
+        };
+        Self { security, metadata: self.metadata.clone() }
     }
 
-    /// How to do TLS, if the plan says so.
-    pub(super) fn into_tls(self) -> Option<tls::Client> {
-        self.tls
+    /// How to secure connections.
+    pub(super) fn into_security(self) -> Security {
+        self.security
     }
 
     /// How to connect to `target`, which is the plan's or one of its addresses.
@@ -108,7 +119,7 @@ impl Prepared {
             Question::Watch(_) => Purpose::Watch,
             question => Purpose::Requests(question.services().len()),
         };
-        Connector { target, tls: self.tls.as_ref(), purpose, keeps_trying: plan.keeps_trying }
+        Connector { target, security: &self.security, purpose, keeps_trying: plan.keeps_trying }
     }
 
     /// How to make requests on a connection.

@@ -34,9 +34,28 @@ pub struct Plan {
     pub(crate) timeout: Option<Duration>,
     /// How long to probe again until healthy.
     pub(crate) wait: Option<Duration>,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) security: Security,
     /// The command line to diagnose and to advise from: `-diagnose`.
     pub(crate) diagnosis: Option<Box<CommandLine>>,
+}
+
+/// How to secure connections.
+#[derive(Debug)]
+pub(crate) enum Security {
+    Plaintext,
+    Tls(Tls),
+    Alts(Alts),
+}
+
+/// How to use ALTS.
+#[derive(Debug)]
+pub(crate) struct Alts {
+    /// The handshaker service.
+    pub(crate) handshaker: Target,
+    /// The server's name for the handshaker: the authority of requests.
+    pub(crate) target_name: String,
+    /// The flag that enables ALTS, or the variable that stands for it, for hints.
+    pub(crate) given_by: String,
 }
 
 /// How to use TLS.

@@ -157,7 +157,7 @@ impl<'a> Diagnosis<'a> {
     pub(crate) fn protocol(&self, protocol: &Protocol) {
         let mut rows = Rows::default();
         rows.add("at", &protocol.address);
-        for (label, text) in [("plaintext", &protocol.plaintext), ("TLS", &protocol.tls)] {
+        for (label, text) in [("plaintext", &protocol.plaintext), ("TLS", &protocol.tls), ("ALTS", &protocol.alts)] {
             if let Some(text) = text {
                 rows.add(label, text);
             }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    outcome::{Failure, ProbeResult, Session, Timings, Verdict},
+    outcome::{AltsSession, Failure, ProbeResult, Session, Timings, TlsSession, Verdict},
     text::{MAX_MESSAGE, MAX_NOTE, printable},
     tls::{date_time, describe},
 };
@@ -32,6 +32,8 @@ pub(super) struct Line<'a> {
     timings_ms: Option<Milliseconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alts: Option<AltsLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorLine>,
 }
@@ -78,6 +80,7 @@ impl<'a> Line<'a> {
             status: None,
             timings_ms: None,
             tls: None,
+            alts: None,
             error: failure.map(|failure| ErrorLine {
                 phase: failure.kind.phase().name(),
                 kind: failure.kind.name(),
@@ -94,16 +97,26 @@ impl<'a> Line<'a> {
         if let (Detail::All, Some(record)) = (detail, &result.record) {
             peer = record.peer.as_deref().or(peer);
             self.timings_ms = Some(Milliseconds::from(record.timings)).filter(Milliseconds::has_any);
-            self.tls = record.session.as_ref().map(TlsLine::from);
+            self = self.over(record.session.as_ref());
         }
         self.peer = peer.map(|peer| printable(peer, MAX_NOTE));
+        self
+    }
+
+    /// Adds what the handshake agreed on.
+    fn over(mut self, session: Option<&'a Session>) -> Self {
+        match session {
+            Some(Session::Tls(session)) => self.tls = Some(session.into()),
+            Some(Session::Alts(session)) => self.alts = Some(session.into()),
+            None => {}
+        }
         self
     }
 
     /// Adds when a watch saw it, and of which peer and over which session, if these are known.
     pub(super) fn at(self, time: &'a str, peer: Option<&str>, session: Option<&'a Session>) -> Self {
         let peer = peer.map(|peer| printable(peer, MAX_NOTE));
-        Self { time: Some(time), peer, tls: session.map(TlsLine::from), ..self }
+        Self { time: Some(time), peer, ..self.over(session) }
     }
 }
 
@@ -125,6 +138,8 @@ struct Milliseconds {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    alts: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     http2: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rpc: Option<f64>,
@@ -132,7 +147,8 @@ struct Milliseconds {
 
 impl Milliseconds {
     fn has_any(&self) -> bool {
-        [self.spiffe, self.resolve, self.connect, self.tls, self.http2, self.rpc].iter().any(Option::is_some)
+        let Self { spiffe, resolve, connect, tls, alts, http2, rpc } = self;
+        [spiffe, resolve, connect, tls, alts, http2, rpc].into_iter().any(Option::is_some)
     }
 }
 
@@ -145,6 +161,7 @@ impl From<Timings> for Milliseconds {
             resolve: milliseconds(timings.resolve),
             connect: milliseconds(timings.connect),
             tls: milliseconds(timings.tls),
+            alts: milliseconds(timings.alts),
             http2: milliseconds(timings.http2),
             rpc: milliseconds(timings.rpc),
         }
@@ -167,8 +184,8 @@ struct TlsLine<'a> {
     not_after: Option<String>,
 }
 
-impl<'a> From<&'a Session> for TlsLine<'a> {
-    fn from(session: &'a Session) -> Self {
+impl<'a> From<&'a TlsSession> for TlsLine<'a> {
+    fn from(session: &'a TlsSession) -> Self {
         Self {
             version: session.version.as_deref(),
             cipher: session.cipher.as_deref(),
@@ -180,6 +197,24 @@ impl<'a> From<&'a Session> for TlsLine<'a> {
                 .as_ref()
                 .and_then(describe)
                 .map(|certificate| date_time(certificate.not_after)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AltsLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_service_account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_service_account: Option<String>,
+}
+
+impl From<&AltsSession> for AltsLine {
+    fn from(session: &AltsSession) -> Self {
+        let account = |account: &Option<String>| account.as_ref().map(|account| printable(account, MAX_NOTE));
+        Self {
+            peer_service_account: account(&session.peer_service_account),
+            local_service_account: account(&session.local_service_account),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) const MAX_LIST: usize = 1 << 20;
 /// The largest message of the Workload API, in bytes: the default limit of gRPC's libraries.
 pub(crate) const MAX_SVIDS: usize = 4 << 20;
 /// The length of a message's prefix: compression flag and length (PROTOCOL-HTTP2.md, Length-Prefixed-Message).
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 const GRPC_ENCODING: &str = "grpc-encoding";
 
@@ -78,9 +78,9 @@ impl Service<Request<Body>> for Guard {
         let mut guard = self.clone();
         Box::pin(async move {
             let request = Outgoing::new(request, guard.max_headers).await?;
-            match guard.attempt(&request).await {
+            match guard.attempt(request.request()).await {
                 Err(Failure { retry: Retry::OnSameConnection, .. }) => {
-                    guard.attempt(&request).await.map_err(|failure| {
+                    guard.attempt(request.request()).await.map_err(|failure| {
                         let is_refused_again = failure.retry == Retry::OnSameConnection;
                         if is_refused_again { failure.retry(Retry::OnNewConnection) } else { failure }
                     })
@@ -99,9 +99,9 @@ impl Guard {
     }
 
     /// Sends the request once.
-    async fn attempt(&mut self, request: &Outgoing) -> Result<Response<Body>, Failure> {
-        let response = self.requests.send_request(request.request());
-        let response = response.await.map_err(|error| request_failure(&error, Stage::Awaited, &self.seen))?;
+    pub(super) async fn attempt(&mut self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let response = self.requests.send_request(request).await;
+        let response = response.map_err(|error| request_failure(&error, Stage::Awaited, &self.seen))?;
         match self.expected {
             Expected::Stream(most) if response.status() == StatusCode::OK => {
                 pass_stream(response, self.seen.clone(), self.gzip, most)

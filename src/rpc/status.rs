@@ -1,8 +1,10 @@
 //! What a response's status means: gRPC's in headers or trailers, or HTTP's in its place.
 
+use std::error::Error;
+
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use percent_encoding::percent_decode;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
     outcome::{Failure, Kind},
@@ -133,4 +135,15 @@ pub(super) fn http_status(status: StatusCode) -> Failure {
         503 => failure.hint("the server, or a proxy before it, is not ready"),
         _ => failure,
     }
+}
+
+/// The failure behind a tonic status. The guard reports all failures of the server. The only other one is a message that tonic
+/// could not decode.
+pub(super) fn guard_failure(status: &Status) -> Failure {
+    guarded_failure(status).cloned().unwrap_or_else(|| malformed(status.message()))
+}
+
+/// The failure that the guard reported through tonic.
+pub(crate) fn guarded_failure(status: &Status) -> Option<&Failure> {
+    status.source().and_then(|source| source.downcast_ref())
 }

@@ -17,13 +17,13 @@ use super::{
     svid::id_of,
 };
 use crate::{
-    connection::{Connection, Connector, Retries},
+    connection::{Connection, Connector, Retries, Security},
     deadline::Deadline,
     http2::Purpose,
     net::Target,
     outcome::{Failure, Kind, Phase, Retry},
     rpc::{Expected, Guard, Limited, LimitedCodec, MAX_SVIDS, guarded_failure},
-    text::excerpt,
+    text::{excerpt, of_other_server},
     tls::{date_time, describe},
     trace::Trace,
 };
@@ -159,7 +159,8 @@ async fn ask_until_answered(
 
 /// Asks the agent once.
 async fn ask(agent: &Target, deadline: Deadline) -> Result<X509SvidResponse, Failure> {
-    let connector = Connector { target: agent, tls: None, purpose: Purpose::Requests(1), keeps_trying: false };
+    let security = &Security::Plaintext;
+    let connector = Connector { target: agent, security, purpose: Purpose::Requests(1), keeps_trying: false };
     // The steps of the connection to the agent are not part of the probe's trace.
     let connection = connector.connect(deadline, &Trace::unfollowed()).await?;
     let response = deadline.bound(request(&connection)).await;
@@ -180,11 +181,15 @@ fn no_svid(what: &str, agent: &Target, deadline: Deadline, failure: Failure) -> 
     let code = failure.grpc_code;
     let cause = match failure.kind {
         Kind::ConnectTimeout => {
-            format!("connecting timed out after {}: {}", deadline.limit(), of_agent(failure.cause(&agent.address)))
+            format!(
+                "connecting timed out after {}: {}",
+                deadline.limit(),
+                of_other_server(failure.cause(&agent.address))
+            )
         }
         kind => match kind.phase() {
-            Phase::Http2 => of_agent(failure.cause(&agent.address)),
-            Phase::Rpc => of_agent(&failure.message),
+            Phase::Http2 => of_other_server(failure.cause(&agent.address)),
+            Phase::Rpc => of_other_server(&failure.message),
             _ => failure.message,
         },
     };
@@ -218,12 +223,6 @@ fn is_other_server(kind: Kind, code: Option<Code>) -> bool {
         Kind::RpcFailed => code == Some(Code::InvalidArgument),
         _ => false,
     }
-}
-
-/// Words the cause of a failure for the agent, which is not the server that is probed.
-fn of_agent(cause: &str) -> String {
-    let cause = cause.strip_prefix("connected, but ").unwrap_or(cause);
-    cause.strip_prefix("the server ").map_or_else(|| cause.to_owned(), |rest| format!("it {rest}"))
 }
 
 async fn request(connection: &Connection) -> Result<X509SvidResponse, Status> {

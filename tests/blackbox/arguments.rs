@@ -210,6 +210,7 @@ fn empty_value_counts_as_not_given() {
         "-tls-client-cert",
         "-tls-client-key",
         "-tls-server-name",
+        "-alts-handshaker",
         "-exit-codes",
         "-output",
     ] {
@@ -223,7 +224,7 @@ fn boolean_values_of_go_are_accepted() {
     let server = server::plaintext();
     let addr = server.addr();
     // For each flag, the output when it is set: exit code, stdout, and the first line on stderr.
-    let table: [(&str, i32, &str, String); 7] = [
+    let table: [(&str, i32, &str, String); 6] = [
         ("tls", 1, "", format!("error: TLS handshake with {} failed: the server does not speak TLS", server.address)),
         // This server does not support gzip.
         (
@@ -239,7 +240,6 @@ fn boolean_values_of_go_are_accepted() {
         ("v", 0, "status: SERVING\n", "parsed options:".to_owned()),
         ("tls-no-verify", 1, "", "error: -tls-no-verify needs -tls".to_owned()),
         ("spiffe", 1, "", "error: SPIFFE_ENDPOINT_SOCKET is not set, and -spiffe needs it".to_owned()),
-        ("alts", 1, "", "error: -alts is not supported yet".to_owned()),
     ];
     let compare = |ran: &RunResult, code: i32, stdout: &str, first_line: &str| {
         let got = (ran.code, ran.stdout.as_str(), ran.stderr.lines().next().unwrap_or_default());
@@ -448,7 +448,7 @@ fn connect_timeout_retries_until_the_server_answers() {
 
 #[test]
 fn incompatible_flags_are_refused() {
-    let table: [(&[&str], &str); 22] = [
+    let table: [(&[&str], &str); 25] = [
         (&["-tls", "-spiffe"], "-tls and -spiffe cannot be used together"),
         (&["-spiffe", "-tls"], "-tls and -spiffe cannot be used together"),
         (&["-tls", "-alts"], "-tls and -alts cannot be used together"),
@@ -470,7 +470,10 @@ fn incompatible_flags_are_refused() {
         (&["-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
         (&["-tls", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
         (&["-spiffe=false", "-spiffe-id=example.org"], "-spiffe-id needs -spiffe"),
-        (&["-alts"], "-alts is not supported yet"),
+        (&["-alts-handshaker=127.0.0.1:1"], "-alts-handshaker needs -alts"),
+        (&["-tls", "-alts-handshaker=127.0.0.1:1"], "-alts-handshaker needs -alts"),
+        (&["-alts=false", "-alts-handshaker=127.0.0.1:1"], "-alts-handshaker needs -alts"),
+        (&["-alts", "-tls-ca-cert=x"], "-tls-ca-cert needs -tls"),
     ];
     for (words, message) in table {
         expect_refused(&[&[CLOSED_PORT], words].concat(), message);

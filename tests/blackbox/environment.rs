@@ -25,7 +25,7 @@ const fn variable(name: &'static str, bad: (&'static str, &'static str), flag: &
 }
 
 /// The variables of all flags except `-addr`, `-service` and the TLS files, whose valid values the tests create.
-const VARIABLES: [Variable; 20] = [
+const VARIABLES: [Variable; 19] = [
     variable("RPC_HEADER", ("x", ": a colon is missing; write 'name: value'"), "-rpc-header=a: b"),
     variable(
         "USER_AGENT",
@@ -48,7 +48,6 @@ const VARIABLES: [Variable; 20] = [
     variable("TLS_NO_ALPN", ("true", " needs -tls"), "-tls-no-alpn=false"),
     variable("SPIFFE", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-spiffe=false"),
     variable("ALTS", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-alts=false"),
-    variable("ALTS", ("true", " is not supported yet"), "-alts=false"),
     variable("EXIT_CODES", ("go", " \"go\": neither docker nor detailed"), "-exit-codes=detailed"),
     variable("OUTPUT", ("yaml", " \"yaml\": neither text nor json"), "-output=text"),
     variable("Q", ("on", " \"on\": not a boolean (true, false, t, f, 1 or 0)"), "-q=false"),

@@ -5,6 +5,7 @@ mod support;
 
 mod addresses;
 mod alive;
+mod alts;
 mod arguments;
 mod attempts;
 mod authority;

@@ -355,7 +355,6 @@ fn json_of_bad_arguments() {
         (&["-output=json", "-tls", "false"], "-tls false: a boolean takes its value after \"=\": -tls=false"),
         (&["-output=json", "-service"], "-service needs a value"),
         (&["-output=json", "a:1", "b:2"], "unexpected argument \"b:2\""),
-        (&["-output=json", "-alts"], "-alts is not supported yet"),
     ] {
         for mode in ["-exit-codes=docker", "-exit-codes=detailed"] {
             // The mode comes first, as some of the arguments must be the last.

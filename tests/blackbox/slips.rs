@@ -209,10 +209,10 @@ fn flags_of_other_tools() {
         ("-plaintext", "-plaintext", Some("leave it out: without -tls, the probe speaks plaintext")),
         ("-insecure", "-insecure", Some("TLS without verification is -tls -tls-no-verify; plaintext needs no flag")),
         ("-k", "-k", Some("TLS without verification is -tls -tls-no-verify; plaintext needs no flag")),
-        // No guess for a letter, and none that is not supported.
+        // No guess for a letter.
         ("-x", "-x", None),
         ("-a", "-a", None),
-        ("-altz", "-altz", None),
+        ("-altz", "-altz; did you mean -alts?", None),
     ] {
         let hint = hint.unwrap_or("-help lists all flags");
         Probe::new([":1", word]).run().expect(1, "", &format!("error: unknown flag {line}\nhint: {hint}\n"));

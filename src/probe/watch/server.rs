@@ -19,7 +19,7 @@ use crate::{
     probe::{
         each_address::{AT_ONCE, untried},
         once::Prepared,
-        plan::{Credentials, Tls},
+        plan::{Credentials, Security, Tls},
         wait::{FIRST_PAUSE, LONGEST_PAUSE},
     },
     rpc::{Caller, Updates},
@@ -176,7 +176,7 @@ impl Route<'_> {
     /// What later connections may need of what is loaded: an identity that the Workload API does not give for a while. Files
     /// are read again.
     fn kept(&self, prepared: &Rc<Prepared>) -> Option<Rc<Prepared>> {
-        matches!(self.watch.plan.tls, Some(Tls { credentials: Credentials::Spiffe(_), .. }))
+        matches!(self.watch.plan.security, Security::Tls(Tls { credentials: Credentials::Spiffe(_), .. }))
             .then(|| Rc::clone(prepared))
     }
 

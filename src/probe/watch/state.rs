@@ -33,7 +33,7 @@ pub(super) struct Server {
     /// The last verdict.
     pub(super) last: Option<Verdict>,
     pub(super) has_answered: bool,
-    /// The TLS session of the last attempt.
+    /// What the handshake of the last attempt agreed on.
     pub(super) session: Option<Session>,
 }
 

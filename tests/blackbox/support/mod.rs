@@ -1,5 +1,6 @@
 //! Shared by the tests: the probe as a process, a PKI in memory, name servers, healthy and misbehaving servers.
 
+pub mod alts;
 #[path = "../../../examples/server/connection.rs"]
 mod connection;
 pub mod dns;
