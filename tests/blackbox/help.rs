@@ -56,6 +56,7 @@ fn it_lists_every_flag_with_a_text() {
         "spiffe",
         "spiffe-id",
         "alts",
+        "alts-handshaker",
         "exit-codes",
         "output",
         "q",
