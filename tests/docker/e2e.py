@@ -4,11 +4,11 @@ Compose and Envoy, and the walk through a container in README.md.
 e2e.py [WORD]: with a word, only the cases that have it in their names. `tests/docker/run [WORD]` calls it.
 """
 
+import concurrent.futures
 import contextlib
 import datetime
 import json
 import os
-import pathlib
 import queue
 import re
 import subprocess
@@ -21,9 +21,10 @@ import urllib.request
 
 import yaml
 
-ROOT = pathlib.Path(__file__).parents[2]
-# How long anything may take; what takes longer hangs.
-PATIENCE = 60
+from commands import PATIENCE, ROOT, collect, command, docker, expect, say, until
+
+# So many cases run at once. They wait more than they work.
+AT_ONCE = 4
 # Compose as a plugin of Docker's client, or the program before it.
 COMPOSE = ["docker", "compose"]
 if subprocess.run([*COMPOSE, "version"], capture_output=True).returncode:
@@ -33,17 +34,6 @@ HINT_OTHER_PORT = (
 )
 
 
-def docker(*arguments, stdin=None):
-    """Runs Docker's client, and returns what it prints."""
-    return command("docker", *arguments, stdin=stdin)
-
-
-def command(*words, stdin=None):
-    ran = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT)
-    assert ran.returncode == 0, f"$ {' '.join(words)}\nexit code {ran.returncode}\n{ran.stdout}{ran.stderr}"
-    return ran.stdout.strip()
-
-
 def image(*probe, interval="300ms", timeout="10s", start_period="1ms", retries=2):
     """A server's image with this health check. Docker's own flags know the shell form only."""
     check = json.dumps(["/grpc_health_probe", *probe])
@@ -51,68 +41,72 @@ def image(*probe, interval="300ms", timeout="10s", start_period="1ms", retries=2
     return docker("build", "--quiet", "-", stdin=f"FROM health_server\nHEALTHCHECK {options} CMD {check}\n")
 
 
-class Container:
-    """A container that runs, with the changes of its health as Docker tells them."""
+class HealthChanges:
+    """Each change of the health of each container, and the runs of its check that Docker keeps at that time: the last five."""
 
-    def __init__(self, *arguments):
-        since = time.time()
-        self.name = docker("run", "--detach", *arguments)
-        self.follow(since)
-
-    @classmethod
-    def of(cls, name, since):
-        """One that runs already."""
-        self = cls.__new__(cls)
-        self.name = name
-        self.follow(since)
-        return self
-
-    def follow(self, since):
-        filters = ["--filter", f"container={self.name}", "--filter", "event=health_status"]
+    def __init__(self):
+        self.queues = {}
+        # Docker tells the last 256 events of all containers to those who ask afterwards, so this listens from the beginning.
         self.events = subprocess.Popen(
-            ["docker", "events", f"--since={since:.6f}", *filters, "--format={{json .}}"],
+            ["docker", "events", f"--since={time.time():.6f}", "--filter=event=health_status", "--format={{json .}}"],
             stdout=subprocess.PIPE, text=True,
         )
-        self.changes = queue.Queue()
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):
         for line in self.events.stdout:
             event = json.loads(line)
-            self.changes.put((event["Action"].removeprefix("health_status: "), event["timeNano"] / 1e9))
+            name = event["Actor"]["ID"]
+            kept = subprocess.run(["docker", "inspect", "--format={{json .State.Health.Log}}", name],
+                                  capture_output=True, text=True)
+            # A container that is gone has nobody who waits for its health.
+            if kept.returncode == 0:
+                health = event["Action"].removeprefix("health_status: ")
+                self.of(name).put((health, event["timeNano"] / 1e9, json.loads(kept.stdout)))
+
+    def of(self, name):
+        return self.queues.setdefault(name, queue.Queue())
+
+
+class Container:
+    """A container that runs, with the changes of its health."""
+
+    def __init__(self, *arguments):
+        self.follow(docker("run", "--detach", *arguments))
+
+    @classmethod
+    def of(cls, name):
+        """One that runs already."""
+        self = cls.__new__(cls)
+        self.follow(name)
+        return self
+
+    def follow(self, name):
+        self.name = name
+        self.changes = self.health_changes.of(name)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.leave()
         docker("rm", "--force", "--volumes", self.name)
-
-    def leave(self):
-        """Stops following its health."""
-        self.events.kill()
-        self.events.wait()
 
     def inspect(self, path):
         return json.loads(docker("inspect", "--format={{json %s}}" % path, self.name))
 
-    def log(self):
-        """Docker's log of the health check: the last five runs."""
-        return self.inspect(".State.Health.Log")
-
     def becomes(self, health):
-        """Waits for this health; returns the run of the check that it follows from, and when it was."""
+        """Waits for this health; returns the runs of the check that it follows from, and when it was."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                changed, when = self.changes.get(timeout=max(0, deadline - time.monotonic()))
+                changed, when, kept = self.changes.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
                 state = json.dumps(self.inspect(".State"), indent=1)
                 raise AssertionError(f"is not {health} after {PATIENCE} s: {state}\n{self.output()}") from None
             if changed == health:
                 break
-        ended = [run for run in self.log() if moment(run["End"]) <= when + 0.001]
-        print("     ", health, json.dumps(ended[-1] if ended else None, ensure_ascii=False), flush=True)
+        ended = [run for run in kept if moment(run["End"]) <= when + 0.001]
+        say(health, json.dumps(ended[-1] if ended else None, ensure_ascii=False))
         return ended, when
 
     def healthy(self):
@@ -138,16 +132,12 @@ def moment(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def expect(got, wanted):
-    assert got == wanted, f"expected {wanted!r}\n     got {got!r}"
-
-
 def run(*arguments, code=0):
     """Runs a container to its end: what it printed, when it ended with this code."""
     ran = subprocess.run(["docker", "run", "--rm", *arguments], capture_output=True, text=True, timeout=PATIENCE)
     output = ran.stdout + ran.stderr
     expect((ran.returncode, output if ran.returncode != code else ""), (code, ""))
-    print("     ", " ".join(output.splitlines())[:300])
+    say(" ".join(output.splitlines())[:300])
     return output
 
 
@@ -243,7 +233,7 @@ def diagnosis(*run):
     diagnosed = json.loads(ran.stdout)
     verdict = diagnosed["verdict"]
     expect(ran.returncode, 0 if verdict["healthy"] else 1)
-    print("     ", " ".join(run), "->", verdict.get("kind"), "|", verdict.get("hints"))
+    say(" ".join(run), "->", verdict.get("kind"), "|", verdict.get("hints"))
     return verdict
 
 
@@ -349,11 +339,11 @@ def output_is_what_docker_keeps():
 
 
 def names_from_dockers_dns():
-    with network("shop"), Container("--network=shop", "--network-alias=cart", "health_server") as cart:
+    with network("market"), Container("--network=market", "--network-alias=cart", "health_server") as cart:
         cart.healthy()
-        expect(run("--network=shop", "grpc_health_probe", "-addr=cart:50051"), "status: SERVING\n")
+        expect(run("--network=market", "grpc_health_probe", "-addr=cart:50051"), "status: SERVING\n")
         expect(
-            run("--network=shop", "grpc_health_probe", "-addr=crat:50051", code=1),
+            run("--network=market", "grpc_health_probe", "-addr=crat:50051", code=1),
             'error: cannot resolve "crat": no such host\n'
             "hint: if it is a container's name, both must share a network (not the engine's default bridge)\n",
         )
@@ -382,16 +372,14 @@ def a_unix_socket_on_a_volume():
 class Composition:
     """A Compose file, up until the end of a `with`."""
 
-    def __init__(self, file, **environment):
+    def __init__(self, file, project, **environment):
         words = ["env", *(f"{name}={value}" for name, value in environment.items())]
-        self.words = [*words, *COMPOSE, "--project-name=e2e", f"--file=docker/{file}"]
-        self.services = []
+        self.words = [*words, *COMPOSE, f"--project-name={project}", f"--file=docker/{file}"]
 
     def __call__(self, *arguments):
         return command(*self.words, *arguments)
 
     def __enter__(self):
-        self.began = time.time()
         try:
             self("up", "--detach")
         except BaseException:
@@ -400,17 +388,14 @@ class Composition:
         return self
 
     def __exit__(self, *_):
-        for service in self.services:
-            service.leave()
         self("down", "--volumes", "--remove-orphans", "--timeout=1")
 
     def service(self, name):
-        self.services.append(Container.of(self("ps", "--quiet", name), self.began))
-        return self.services[-1]
+        return Container.of(self("ps", "--quiet", name))
 
 
 def tls_by_flags_and_by_environment():
-    with Composition("compose.tls.yaml") as compose:
+    with Composition("compose.tls.yaml", "tls") as compose:
         tls, mtls = compose.service("tls"), compose.service("mtls")
         tls.healthy()
         mtls.healthy()
@@ -443,7 +428,7 @@ def tls_by_flags_and_by_environment():
 
 
 def envoy_and_three_servers():
-    with Composition("compose.yaml", GRPC_PORT=0, HTTP_PORT=0) as compose:
+    with Composition("compose.yaml", "balanced", GRPC_PORT=0, HTTP_PORT=0) as compose:
         servers = {name: compose.service(name) for name in ["backend-1", "backend-2", "backend-3"]}
         envoy = compose.service("envoy")
         for server in servers.values():
@@ -454,7 +439,7 @@ def envoy_and_three_servers():
             ran = subprocess.run([*compose.words, "run", "--rm", "--no-deps", "-T", "check", *arguments], capture_output=True,
                                  text=True, timeout=PATIENCE, cwd=ROOT)
             expect((ran.returncode, ran.stderr if ran.returncode != code else ""), (code, ""))
-            print("     ", " ".join(arguments), "->", ran.stdout.strip())
+            say(" ".join(arguments), "->", ran.stdout.strip())
             # Compose itself writes to standard error, too.
             return ran.stdout + "".join(re.findall("^(?:error|hint): .*\n", ran.stderr, re.MULTILINE))
 
@@ -465,7 +450,7 @@ def envoy_and_three_servers():
 
         json_url = f"http://{compose('port', 'envoy', '8080')}/grpc.health.v1.Health/Check"
         addresses = {
-            name: server.inspect(".NetworkSettings.Networks.e2e_default.IPAddress") + ":50051"
+            name: server.inspect(".NetworkSettings.Networks.balanced_default.IPAddress") + ":50051"
             for name, server in servers.items()
         }
         rotates_over(json_url, set(addresses.values()))
@@ -511,19 +496,7 @@ def rotates_over(url, addresses):
         expect({address for _, _, address in answers}, addresses)
 
     until(look)
-    print("     ", "Envoy rotates over", ", ".join(sorted(addresses)))
-
-
-def until(look):
-    """Looks until there is nothing wrong. Envoy tells nobody when it has seen a change."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return look()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+    say("Envoy rotates over", ", ".join(sorted(addresses)))
 
 
 # The README
@@ -546,7 +519,7 @@ def the_walk_in_the_readme():
             if "docker run --detach" in words:
                 until(lambda: expect("listening on" in docker("logs", ran.stdout.strip()), True))
             if shown.strip():
-                print("     ", words)
+                say(words)
                 assert shape(ran.stdout) == shape(shown), f"$ {words}\nexpected\n{shown}\ngot\n{ran.stdout}"
     finally:
         # What the walk has left if it did not come to its end.
@@ -582,15 +555,19 @@ def a_restricted_pod():
            ["livenessProbe", "readinessProbe", "startupProbe"])
 
 
+# The longest first, as several run at once.
 CASES = [
+    envoy_and_three_servers,
+    tls_by_flags_and_by_environment,
+    the_walk_in_the_readme,
+    a_diagnosis_of_each_situation,
+    the_probe_in_its_image,
     starting_then_healthy,
     pattern_of_the_app_dockerfile,
-    the_probe_in_its_image,
     not_serving,
     stopped,
     wrong_port,
     a_diagnosis_advises_a_health_check,
-    a_diagnosis_of_each_situation,
     own_time_out_before_dockers,
     dockers_time_out_before_our_own,
     with_next_to_nothing,
@@ -599,29 +576,34 @@ CASES = [
     output_is_what_docker_keeps,
     names_from_dockers_dns,
     a_unix_socket_on_a_volume,
-    tls_by_flags_and_by_environment,
-    envoy_and_three_servers,
-    the_walk_in_the_readme,
     a_restricted_pod,
 ]
 
 
+def outcome(case):
+    """Runs a case: whether it passed, and what to print."""
+    name = case.__name__.replace("_", " ")
+    lines = collect()
+    began = time.monotonic()
+    try:
+        case()
+    except Exception:
+        lines += ["      " + line for line in traceback.format_exc().splitlines()]
+        return False, "\n".join([f"FAIL  {name}", *lines])
+    return True, "\n".join([f"ok    {name} ({time.monotonic() - began:.0f} s)", *lines])
+
+
 def main():
     assert os.environ.get("DOCKER_HOST"), "DOCKER_HOST must name an engine: tests/docker/run starts one"
-    failed = 0
+    Container.health_changes = HealthChanges()
     cases = [case for case in CASES if all(word in case.__name__ for word in sys.argv[1:])]
-    for case in cases:
-        name = case.__name__.replace("_", " ")
-        print(f"...   {name}", flush=True)
-        began = time.monotonic()
-        try:
-            case()
-        except Exception:
-            failed += 1
-            print("\n".join("      " + line for line in traceback.format_exc().splitlines()))
-            print(f"FAIL  {name}", flush=True)
-        else:
-            print(f"ok    {name} ({time.monotonic() - began:.0f} s)", flush=True)
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as threads:
+        for done in concurrent.futures.as_completed([threads.submit(outcome, case) for case in cases]):
+            passed, text = done.result()
+            failed += not passed
+            print(text, flush=True)
+    Container.health_changes.events.kill()
     print(f"{len(cases) - failed} passed, {failed} failed")
     sys.exit(1 if failed or not cases else 0)
 
