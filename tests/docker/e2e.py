@@ -171,10 +171,18 @@ def the_probe_in_its_image():
     labels = json.loads(docker("inspect", "--format={{json .Config.Labels}}", "grpc_health_probe"))
     expect(labels["org.opencontainers.image.title"], "grpc_health_probe")
     expect(docker("inspect", "--format={{.Config.User}}", "grpc_health_probe"), "65532:65532")
-    for copied in ["/grpc_health_probe", "/bin/grpc_health_probe"]:
-        source = f"FROM scratch\nCOPY --from=grpc_health_probe {copied} /p\nENTRYPOINT [\"/p\"]\n"
-        own = docker("build", "--quiet", "-", stdin=source)
-        assert "-addr" in run(own, "-help")
+    # Ours, and those of the Go tool's images. They are one file, in one layer.
+    paths = ["/grpc_health_probe", "/bin/grpc_health_probe", "/ko-app/grpc-health-probe"]
+    layers = docker("history", "--human=false", "--format={{.Size}}", "grpc_health_probe").split()
+    sizes = [int(size) for size in layers if size != "0"]
+    for path in paths:
+        assert "-addr" in run(f"--entrypoint={path}", "grpc_health_probe", "-help")
+        for buildkit in ["0", "1"]:
+            own = command("env", f"DOCKER_BUILDKIT={buildkit}", "docker", "build", "--quiet", "-", stdin=(
+                f"FROM scratch\nCOPY --from=grpc_health_probe {path} /p\nENTRYPOINT [\"/p\"]\n"))
+            assert "-addr" in run(own, "-help")
+            expect([int(docker("image", "inspect", "--format={{.Size}}", own))], sizes)
+    expect(int(docker("image", "inspect", "--format={{.Size}}", "grpc_health_probe")), sizes[0])
     assert "connection refused" in run("grpc_health_probe", "-addr=:1", code=1)
 
 
