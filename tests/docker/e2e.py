@@ -1,5 +1,5 @@
 """Runs the images of docker/ on the engine at DOCKER_HOST, as run has made them: health checks, networks, mounts,
-Compose and Envoy, and the walk through a container in README.md.
+Compose and Envoy, Podman, and the walk through a container in README.md.
 
 e2e.py [WORD]: with a word, only the cases that have it in their names. `tests/docker/run [WORD]` calls it.
 """
@@ -21,6 +21,7 @@ import urllib.request
 
 import yaml
 
+import podman
 from commands import PATIENCE, ROOT, collect, command, docker, expect, say, until
 
 # So many cases run at once. They wait more than they work.
@@ -565,9 +566,11 @@ def a_restricted_pod():
 
 # The longest first, as several run at once.
 CASES = [
+    podman.podman_as_root,
     envoy_and_three_servers,
     tls_by_flags_and_by_environment,
     the_walk_in_the_readme,
+    podman.podman_as_another_user,
     a_diagnosis_of_each_situation,
     the_probe_in_its_image,
     starting_then_healthy,
