@@ -1,5 +1,5 @@
 """Runs the images of docker/ on the engine at DOCKER_HOST, as run has made them: health checks, networks, mounts,
-Compose and Envoy, Podman, and the walk through a container in README.md.
+Compose and Envoy, Swarm, Podman, and the walk through a container in README.md.
 
 e2e.py [WORD]: with a word, only the cases that have it in their names. `tests/docker/run [WORD]` calls it.
 """
@@ -22,6 +22,7 @@ import urllib.request
 import yaml
 
 import podman
+import swarm
 from commands import PATIENCE, ROOT, collect, command, docker, expect, say, until
 
 # So many cases run at once. They wait more than they work.
@@ -566,6 +567,7 @@ def a_restricted_pod():
 
 # The longest first, as several run at once.
 CASES = [
+    swarm.a_rolling_update_that_rolls_back,
     podman.podman_as_root,
     envoy_and_three_servers,
     tls_by_flags_and_by_environment,
@@ -615,6 +617,7 @@ def main():
             failed += not passed
             print(text, flush=True)
     Container.health_changes.events.kill()
+    swarm.leave()
     print(f"{len(cases) - failed} passed, {failed} failed")
     sys.exit(1 if failed or not cases else 0)
 
