@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench
-//! cargo bench -- --against /opt/go/grpc_health_probe
+//! cargo bench -- --against 'Go tool 0.4.62: /opt/go/grpc_health_probe'
 //! cargo bench -- --only tls --only mtls --rounds 1000
 //! cargo bench -- --growth
 //! PROBE_BINARY=another/grpc_health_probe cargo bench
@@ -97,8 +97,8 @@ fn command() -> Command {
                 .action(ArgAction::Append)
                 .value_parser(Program::parse)
                 .help(
-                    "Measure this probe too, a program or a command such as 'path/probe -addr={addr}'; it must take the \
-                     flags of the Go tool, and is given some; repeatable",
+                    "Measure this probe too, a program or a command such as 'path/probe -addr={addr}', after 'NAME: ' if \
+                     it needs a name; it must take the flags of the Go tool, and is given some; repeatable",
                 ),
         )
         .arg(flag("growth", "Measure how the cost grows, with services, addresses, certificates and probes at once"))

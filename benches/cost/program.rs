@@ -20,16 +20,19 @@ impl Program {
         Self::of(name, vec![executable.display().to_string(), argument.to_owned()])
     }
 
-    /// Reads `path/executable` or `path/executable -addr={addr}`. It is named by the path's end, as `path/executable`.
+    /// Reads `path/executable`, `path/executable -addr={addr}`, or either after a name, as in `the Go tool: path/executable`.
+    /// Without a name it is named by the end of the path.
     pub fn parse(line: &str) -> Result<Self> {
-        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let (name, command) = line.split_once(": ").map_or((None, line), |(name, command)| (Some(name), command));
+        let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         if words.len() == 1 {
             words.push("-addr={addr}".to_owned());
         }
         ensure!(words.iter().skip(1).any(|word| word.contains("{addr}")), "no argument has {{addr}}");
         let mut end: Vec<&str> = words[0].rsplit('/').take(2).collect();
         end.reverse();
-        Self::of(&end.join("/"), words)
+        let name = name.map_or_else(|| end.join("/"), str::to_owned);
+        Self::of(&name, words)
     }
 
     fn of(name: &str, mut words: Vec<String>) -> Result<Self> {

@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 /// A page without what differs from run to run. Each of `names` is a text that differs, and what it is called.
-fn normalised(page: &str, names: &[(String, &str)]) -> String {
+pub fn normalised(page: &str, names: &[(String, &str)]) -> String {
     let mut page = page.to_owned();
     for (text, name) in names {
         page = page.replace(text, name);

@@ -1,5 +1,5 @@
-//! The rest of the repository matches the program: README and docker/ name its flags, docker/ and the changelog its version,
-//! Envoy's configuration the protocol.
+//! The rest of the repository matches the program: docker/ and the changelog have its version, the man page its variables,
+//! Envoy's configuration the protocol. (README and docs: see docs.rs.)
 
 use std::fs;
 
@@ -9,55 +9,6 @@ use crate::support::probe::Probe;
 
 fn read(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect("it is in the repository")
-}
-
-#[test]
-fn readme_mentions_every_flag() {
-    let readme = read("README.md");
-    let help = Probe::new(["-help"]).run().stdout;
-    let flags: Vec<&str> =
-        help.lines().filter(|line| line.starts_with("  -")).filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(flags.len() > 20, "the flags are found: {flags:?}");
-    for flag in flags {
-        assert!(readme.contains(flag), "{flag} is not in README.md");
-    }
-}
-
-#[test]
-fn health_checks_in_the_examples_are_valid() {
-    let examples = ["app.Dockerfile", "compose.yaml", "compose.tls.yaml", "kubernetes.yaml"];
-    let texts: String =
-        examples.iter().map(|name| read(&format!("docker/{name}"))).chain([read("README.md")]).collect();
-    let mut checks = 0;
-    for line in texts.lines() {
-        let Some((_, words)) = line.split_once("\"/grpc_health_probe\"") else { continue };
-        let words = format!("[\"\"{}]", words.split(']').next().unwrap_or_default());
-        let words: Vec<String> = serde_json::from_str(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        // Health checks without arguments are configured by variables.
-        let ran = Probe::new(words.iter().skip(1)).env("GRPC_HEALTH_PROBE_OUTPUT", "json").run();
-        let is_configured_by_variables = words.len() == 1;
-        assert!(
-            is_configured_by_variables || ran.code == Some(0) || ran.json()["error"]["kind"] != "usage",
-            "{line}\n{ran}"
-        );
-        checks += 1;
-    }
-    // Lists with a word in each line; there a variable has the address.
-    for list in texts.split("- /grpc_health_probe\n").skip(1) {
-        let flags: Vec<&str> = list.lines().map_while(|line| line.trim_start().strip_prefix("- ")).collect();
-        let probe = Probe::new(&flags).env("GRPC_HEALTH_PROBE_OUTPUT", "json").env("GRPC_HEALTH_PROBE_ADDR", ":1");
-        let ran = probe.run();
-        assert_ne!(ran.json()["error"]["kind"], "usage", "{flags:?}\n{ran}");
-        checks += 1;
-    }
-    assert!(checks > 8, "the health checks are found: {checks}");
-
-    let known = read("docs/man/grpc_health_probe.1");
-    let (known, used) = (variables(&known), variables(&texts));
-    assert!(used.len() > 10, "the variables are found: {used:?}");
-    for variable in used {
-        assert!(known.contains(&variable), "{variable} is no variable of the probe");
-    }
 }
 
 /// The probe's variables in a text. That they are read is tested beside the help.

@@ -1,5 +1,5 @@
 """Runs the images of docker/ on the engine at DOCKER_HOST, as run has made them: health checks, networks, mounts,
-Compose and Envoy, Swarm, Podman, and the walk through a container in README.md.
+Compose and Envoy, Swarm, Podman, and the walk in docs/container.md.
 
 e2e.py [WORD]: with a word, only the cases that have it in their names. `tests/docker/run [WORD]` calls it.
 """
@@ -509,14 +509,13 @@ def rotates_over(url, addresses):
     say("Envoy rotates over", ", ".join(sorted(addresses)))
 
 
-# The README
+# The documentation
 
 
-def the_walk_in_the_readme():
-    """Runs each command of the README's walk, and compares what is printed to what is shown, times and addresses apart."""
-    text = (ROOT / "README.md").read_text()
-    section = re.search(r"^## Inside a container.*?(?=^## )", text, re.MULTILINE | re.DOTALL)[0]
-    transcript = "\n".join(re.findall(r"^```console\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+def the_walk_inside_a_container():
+    """Runs each command of docs/container.md, and compares what is printed to what is shown, times and addresses apart."""
+    text = (ROOT / "docs/container.md").read_text()
+    transcript = "\n".join(re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     steps = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n?)*)", transcript, re.MULTILINE)
     assert len(steps) > 8, steps
     try:
@@ -571,7 +570,7 @@ CASES = [
     podman.podman_as_root,
     envoy_and_three_servers,
     tls_by_flags_and_by_environment,
-    the_walk_in_the_readme,
+    the_walk_inside_a_container,
     podman.podman_as_another_user,
     a_diagnosis_of_each_situation,
     the_probe_in_its_image,
