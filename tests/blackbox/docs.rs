@@ -177,6 +177,14 @@ fn health_checks_in_the_examples_are_valid() {
         );
         checks += 1;
     }
+    // Lists with a word in each line; there a variable has the address.
+    for list in texts.split("- /grpc_health_probe\n").skip(1) {
+        let flags: Vec<&str> = list.lines().map_while(|line| line.trim_start().strip_prefix("- ")).collect();
+        let probe = Probe::new(&flags).env("GRPC_HEALTH_PROBE_OUTPUT", "json").env("GRPC_HEALTH_PROBE_ADDR", ":1");
+        let ran = probe.run();
+        assert_ne!(ran.json()["error"]["kind"], "usage", "{flags:?}\n{ran}");
+        checks += 1;
+    }
     assert!(checks > 15, "the health checks are found: {checks}");
 
     let known = help_words("GRPC_HEALTH_PROBE_");
