@@ -1,6 +1,6 @@
 # A server's image with the probe in it, without a shell: the pattern to follow. The server here is
 # examples/health_server.rs; yours takes its place. It takes the probe from an image:
-#   docker build -f docker/Dockerfile -t grpc_health_probe .
+#   docker build -f docker/Dockerfile --build-arg REVISION="$(git rev-parse HEAD)" -t grpc_health_probe .
 #   docker build -f docker/app.Dockerfile -t health_server .
 
 # Digests after the tags pin them.

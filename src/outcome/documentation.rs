@@ -10,10 +10,13 @@ const INTRODUCTION: &str = "\
 
 <!-- Made from src/outcome/kind.rs by `UPDATE=1 cargo test --lib documentation`. -->
 
-Each failure has a *kind*, a stable name that programs find in JSON (`error.kind`). The message below each kind is an example
-as the probe prints it after `error: `, with addresses and files changed; the cause after the last colon varies. *Transient*
-kinds may end by themselves, so `-wait` tries again; the others are final. With `-spiffe`, certificates and bundles are renewed
-while the probe waits: an expired certificate, an unknown issuer and a rejected client certificate are then transient, too.
+Each failure has a *kind*: a stable name, in [JSON](json.md) as `error.kind`, and the anchor of its heading here, as in
+`failures.md#connection-refused`. To find the kind of a message, search this page for its words, or run the probe with `-output=json`.
+
+The text below each heading is an example of what the probe prints after `error: `. Addresses, files and the cause after the last
+colon differ. *Transient* failures may end by themselves, so `-wait` tries again; all others are final. With `-spiffe`, three more are
+transient, because certificates and bundles are renewed while the probe waits: an expired certificate, an unknown issuer and a
+rejected client certificate.
 ";
 
 const CONCLUSION: &str = "

@@ -157,7 +157,7 @@ Spiffe {
         "register an entry for this process, and wait until the agent has it"
     WorkloadApiFailed "workload-api-failed" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: UNAVAILABLE"
-        "the agent's log knows more"
+        "see the agent's log"
     NoSvid "no-svid" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: it has none for this process"
         "register an entry for this process"
@@ -166,7 +166,7 @@ Spiffe {
         "the agent is broken"
     NoTrustBundle "no-trust-bundle" Transient
         "the SPIFFE Workload API at unix:///run/spire/agent.sock gave no trust anchor for the trust domain example.org"
-        "the agent has no bundle yet; its log knows more"
+        "the agent has no bundle yet; see its log"
 }
 Resolve {
     NameNotFound "name-not-found" Transient

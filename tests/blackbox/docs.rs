@@ -154,6 +154,9 @@ fn parts_of_a_diagnosis_are_explained() {
     assert_eq!(rows, parts);
 }
 
+/// A name that many Dockerfiles have, and that the probe ignores.
+const IGNORED: &str = "GRPC_HEALTH_PROBE_VERSION";
+
 #[test]
 fn health_checks_in_the_examples_are_valid() {
     let examples = ["app.Dockerfile", "compose.yaml", "compose.tls.yaml", "kubernetes.yaml"];
@@ -188,8 +191,6 @@ fn health_checks_in_the_examples_are_valid() {
     assert!(checks > 15, "the health checks are found: {checks}");
 
     let known = help_words("GRPC_HEALTH_PROBE_");
-    // A name that old Dockerfiles have, and that the probe ignores.
-    const IGNORED: &str = "GRPC_HEALTH_PROBE_VERSION";
     let variables: Vec<&str> = texts
         .split(|c: char| !c.is_ascii_uppercase() && c != '_')
         .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_') && *word != IGNORED)
@@ -200,7 +201,26 @@ fn health_checks_in_the_examples_are_valid() {
     }
 }
 
-/// Every example with both has the probe end before it is killed, and every exec probe has both.
+/// Newcomers read README to its end, so that what few need is in `docs`.
+#[test]
+fn readme_is_short() {
+    let length = read("README.md").len();
+    assert!(length <= 10 * 1024, "README.md has {length} bytes");
+}
+
+/// `-version` then knows the commit.
+#[test]
+fn commands_that_build_the_image_name_the_commit() {
+    let files = ["docker/Dockerfile", "docker/app.Dockerfile", "docker/compose.yaml", "docker/compose.tls.yaml"];
+    let texts: String = files.iter().map(read).chain(pages().iter().map(read)).collect();
+    let builds: Vec<&str> = texts.lines().filter(|line| line.contains("docker build -f docker/Dockerfile ")).collect();
+    assert!(builds.len() > 5, "the commands are found: {builds:?}");
+    for build in builds {
+        assert!(build.contains("--build-arg REVISION="), "{build}");
+    }
+}
+
+/// Each exec probe and each health check ends the probe by `-timeout` before it is killed.
 #[test]
 fn examples_leave_the_probe_time_to_say_why() {
     let seconds = |text: &str, key: &str| -> Option<f64> {

@@ -17,10 +17,10 @@ pub fn terminal(label: &str, lines: &[Vec<Span>]) -> String {
     let width = 2 * MARGIN + (columns.unwrap_or_default() as f64 * CHARACTER).ceil() as usize;
     let mut shapes = String::new();
     for (index, line) in lines.iter().enumerate() {
-        let spans: String = line
-            .iter()
-            .map(|Span(class, text)| format!("<tspan class=\"{class}\">{}</tspan>", escaped(text)))
-            .collect();
+        let mut spans = String::new();
+        for Span(class, text) in line {
+            let _ = write!(spans, "<tspan class=\"{class}\">{}</tspan>", escaped(text));
+        }
         let y = MARGIN + LINE * (index + 1) - 5;
         let _ = writeln!(shapes, "<text x=\"{MARGIN}\" y=\"{y}\" xml:space=\"preserve\">{spans}</text>");
     }
