@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::probe::Probe;
+use crate::{repository::variables, support::probe::Probe};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -116,17 +116,16 @@ fn anchors_are_unique() {
     assert!(anchors(&read("docs/failures.md")).len() > 60);
 }
 
-/// The words of the help that begin with a dash, or with the prefix of variables.
-fn help_words(prefix: &str) -> BTreeSet<String> {
+/// The flags that the help has.
+fn flags() -> BTreeSet<String> {
     let help = Probe::new(["-help"]).run().stdout;
     let lines = help.lines().filter(|line| line.starts_with("  -"));
-    let words = lines.flat_map(|line| line.split_whitespace().filter(|word| word.starts_with(prefix)));
-    words.map(str::to_owned).collect()
+    lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_flag_is_in_the_table() {
-    let flags = help_words("-");
+    let flags = flags();
     assert!(flags.len() > 20, "the flags are found: {flags:?}");
     let table = read("docs/flags.md");
     let rows: String = table.lines().filter(|line| line.starts_with("| `-")).collect();
@@ -190,14 +189,12 @@ fn health_checks_in_the_examples_are_valid() {
     }
     assert!(checks > 15, "the health checks are found: {checks}");
 
-    let known = help_words("GRPC_HEALTH_PROBE_");
-    let variables: Vec<&str> = texts
-        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
-        .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_') && *word != IGNORED)
-        .collect();
-    assert!(variables.len() > 10, "the variables are found: {variables:?}");
-    for variable in variables {
-        assert!(known.contains(variable), "{variable} is no variable of the probe");
+    let page = read("docs/man/grpc_health_probe.1");
+    let known = variables(&page);
+    let used: Vec<&str> = variables(&texts).into_iter().filter(|variable| *variable != IGNORED).collect();
+    assert!(used.len() > 10, "the variables are found: {used:?}");
+    for variable in used {
+        assert!(known.contains(&variable), "{variable} is no variable of the probe");
     }
 }
 

@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 }
 
 /// The probe's variables in a text. That they are read is tested beside the help.
-fn variables(text: &str) -> Vec<&str> {
+pub fn variables(text: &str) -> Vec<&str> {
     text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
         .filter(|word| word.starts_with("GRPC_HEALTH_PROBE_") && !word.ends_with('_'))
         .collect()
