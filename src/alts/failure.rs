@@ -50,7 +50,12 @@ impl Attempt<'_> {
 
     /// The failure of a server that sent bytes of another protocol.
     pub(super) fn by_first_bytes(&self, first_bytes: &FirstBytes) -> Option<Failure> {
-        let opening = first_bytes.received().opening();
+        let received = first_bytes.received();
+        // Some lengths look like the beginning of a TLS record.
+        if received.may_be_alts() {
+            return None;
+        }
+        let opening = received.opening();
         match opening {
             Opening::Settings
             | Opening::TlsAlert(_)
@@ -58,7 +63,7 @@ impl Attempt<'_> {
             | Opening::Http1(_)
             | Opening::Http1ForTls(_)
             | Opening::Text(_) => Some(self.other_protocol(&opening.to_string())),
-            // These may as well be ALTS.
+            // The handshaker says what these are.
             Opening::Nothing | Opening::PartOfSettings(_) | Opening::Frame(_) | Opening::Bytes(_) => None,
         }
     }

@@ -77,6 +77,11 @@ impl Received {
         self.total
     }
 
+    /// Whether they may begin a message with its length in four bytes, little-endian, and less than 64 KiB, as in ALTS.
+    pub(crate) fn may_be_alts(&self) -> bool {
+        matches!(self.head.as_slice(), [_, _, 0, 0, ..])
+    }
+
     pub(crate) fn end(&self) -> Option<&StreamEnd> {
         self.end.as_ref()
     }

@@ -218,6 +218,33 @@ fn handshake_in_pieces() {
     }
 }
 
+/// A message of these lengths begins as an alert or another record of TLS does.
+#[test]
+fn handshake_that_looks_like_tls() {
+    let server = server::plaintext();
+    let address = server.address;
+    for first in 20..=23 {
+        let message = [&[first, 3, 0, 0, 4, 0, 0, 0][..], &[1; 1000]].concat();
+        let message = message[..4 + 0x300 + usize::from(first)].to_vec();
+        let length = message.len();
+        let handshaker = Handshaker::new(move |_, message| match &message.next {
+            Some(next) if next.in_bytes.len() < length => Say::Answer(HandshakerResp::default()),
+            Some(_) => {
+                let bytes_consumed = u32::try_from(length).expect("it is short");
+                Say::Answer(HandshakerResp { bytes_consumed, ..with_result(|_| ()) })
+            }
+            None => as_usual(message),
+        });
+        let peer = Peer::new(move |connection, _| {
+            connection.receive(CLIENT_INIT.len());
+            connection.send(&message);
+            connection.receive(CLIENT_FINISHED.len());
+            alts::pass_on(connection, address);
+        });
+        probe(&peer.addr(), &handshaker, &[]).expect_healthy();
+    }
+}
+
 #[test]
 fn handshaker_that_cannot_be_reached() {
     let alts = silent_after_handshake();
@@ -341,7 +368,9 @@ fn handshaker_that_does_not_end() {
         }
     });
     let ran = probe(&echo.addr(), &endless, &["-output=json"]);
-    ran.expect_kind(1, "alts", "alts-timeout");
+    // At the end of the time it is either one's turn.
+    let kind = ran.json()["error"]["kind"].to_string();
+    assert!(ran.code == Some(1) && ["\"alts-timeout\"", "\"alts-handshaker\""].contains(&&*kind), "{ran}");
     let large = Handshaker::new(move |_, _| Say::Answer(HandshakerResp { bytes_consumed: 0, ..frame(1_000_000) }));
     let deaf = Peer::new(|connection, _| connection.await_close());
     let line = format!("error: ALTS handshake with {} timed out after 1s: connected, no answer", deaf.address);

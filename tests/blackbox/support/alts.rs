@@ -354,7 +354,8 @@ pub fn frame(kind: u8, record: &[u8]) -> Vec<u8> {
 pub fn shake_hands(connection: &mut Connection) {
     if connection.receive(CLIENT_INIT.len()) == CLIENT_INIT {
         connection.send(SERVER_INIT);
-        assert_eq!(connection.receive(CLIENT_FINISHED.len()), CLIENT_FINISHED);
+        let finished = connection.receive(CLIENT_FINISHED.len());
+        assert!(CLIENT_FINISHED.starts_with(&finished), "{finished:?}");
     }
 }
 
