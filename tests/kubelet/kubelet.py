@@ -266,6 +266,33 @@ def where_only_exec_reaches(kubelet):
             pod.is_ready(container["name"], False)
 
 
+def variables_in_a_command(kubelet):
+    """The kubelet expands in a probe's command what env says literally, once; in env, all that is above."""
+    from_field = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    literal = {"name": "HOST", "value": "127.0.0.1"}
+    nested = {"name": "NESTED", "value": "$(HOST):5003"}
+    below = {"name": "GRPC_HEALTH_PROBE_ADDR", "value": "$(POD_IP):5999"}
+    probe = lambda *flags: asks(executes(*flags, "-timeout=4s"))
+    servers = [
+        server("literal", 5001, env=[literal], readinessProbe=probe("-addr=$(HOST):5001")),
+        server("unknown", 5002, readinessProbe=probe("-addr=$(NOPE):5002")),
+        server("nested", 5003, env=[literal, nested], readinessProbe=probe("-addr=$(NESTED)")),
+        server("field", 5004, env=[from_field], readinessProbe=probe("-addr=:5004", "-service=ip$(POD_IP)")),
+        server("below", 5005, env=[from_field, below], readinessProbe=probe()),
+    ]
+    with kubelet.pod("variables", *servers) as pod:
+        pod.is_ready("literal")
+        for name, words in [
+            ("unknown", "hint: $(NOPE) is not expanded: in a probe's command, "),
+            ("nested", "hint: $(HOST) is not expanded: in a probe's command, "),
+            # What has a valueFrom is empty there.
+            ("field", 'the server does not know the service "ip"'),
+            ("below", f"cannot connect to {pod.address()}:5999: connection refused"),
+        ]:
+            said = pod.events(name)[-1]
+            assert words in said, said
+
+
 def liveness_restarts(kubelet):
     """A server that is NOT_SERVING is restarted by a liveness probe, unless it asks with -alive."""
     probe = lambda *flags: asks(executes(*flags, "-timeout=4s"), failureThreshold=2)
@@ -313,6 +340,7 @@ CASES = [
     an_init_container_that_waits_in_vain,
     exec_and_grpc_say_the_same,
     where_only_exec_reaches,
+    variables_in_a_command,
     liveness_restarts,
     whose_time_is_up_first,
 ]
