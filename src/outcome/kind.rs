@@ -151,7 +151,7 @@ Spiffe {
         "the socket is not for us, or not an agent's (`UNIMPLEMENTED`, `INVALID_ARGUMENT`, HTTP)"
     WorkloadApiTimeout "workload-api-timeout" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: it did not answer within 1s"
-        "the agent is stuck, or slower than `-connect-timeout`"
+        "the agent waits for its own server, is stuck, or is slower than `-connect-timeout`"
     WorkloadApiDenied "workload-api-denied" Transient
         "no SVID from the SPIFFE Workload API at unix:///run/spire/agent.sock: PERMISSION_DENIED: no identity issued"
         "register an entry for this process, and wait until the agent has it"
