@@ -208,9 +208,11 @@ fn readme_is_short() {
 /// `-version` then knows the commit.
 #[test]
 fn commands_that_build_the_image_name_the_commit() {
-    let files = ["docker/Dockerfile", "docker/app.Dockerfile", "docker/compose.yaml", "docker/compose.tls.yaml"];
-    let texts: String = files.iter().map(read).chain(pages().iter().map(read)).collect();
-    let builds: Vec<&str> = texts.lines().filter(|line| line.contains("docker build -f docker/Dockerfile ")).collect();
+    let examples = fs::read_dir(root().join("docker")).expect("it is in the repository");
+    let examples = examples.map(|file| read(file.expect("it can be read").path()));
+    let texts: String = examples.chain(pages().iter().map(read)).collect();
+    let is_build = |line: &&str| line.contains(" build ") && line.contains(" -f docker/Dockerfile ");
+    let builds: Vec<&str> = texts.lines().filter(is_build).collect();
     assert!(builds.len() > 5, "the commands are found: {builds:?}");
     for build in builds {
         assert!(build.contains("--build-arg REVISION="), "{build}");
