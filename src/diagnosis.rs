@@ -57,18 +57,21 @@ pub(crate) async fn explain(failure: &mut Failure, target: &Target) {
     let Endpoint::Tcp(_, port) = target.endpoint else { return };
     let deadline = Deadline::new(Instant::now(), LIMIT);
     match net::listening_elsewhere(&target.endpoint, deadline).await {
-        net::Elsewhere::At(other) => {
-            failure.hint = Some(format!(
-                "{other} accepts connections: probe that address, or let the server listen on all addresses"
-            ));
-        }
+        net::Elsewhere::At(other) => failure.hint = Some(accepts_connections(other)),
         net::Elsewhere::NotHere => {
-            if let Some(listening) = listeners::tcp().filter(|all| !all.is_empty()) {
-                failure.hint = Some(nothing_on(port, &listening));
-            }
+            let Some(listening) = listeners::tcp().filter(|all| !all.is_empty()) else { return };
+            // This machine may have addresses that it sends nothing from, such as 127.0.0.2.
+            let other = listening.iter().find(|other| other.port() == port && !other.ip().is_unspecified());
+            failure.hint =
+                Some(other.map_or_else(|| nothing_on(port, &listening), |other| accepts_connections(*other)));
         }
         net::Elsewhere::NotOurs => {}
     }
+}
+
+/// The hint where a server listens on another address of this machine.
+fn accepts_connections(other: SocketAddr) -> String {
+    format!("{other} accepts connections: probe that address, or let the server listen on all addresses")
 }
 
 /// The hint where something listens on this machine, but not on this port.

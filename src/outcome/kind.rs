@@ -225,10 +225,10 @@ Tls {
         "TLS handshake with localhost:50051 failed: the certificate is not for servers (extended key usage)"
         "issue one that is"
     TlsClientCertificateRequired "tls-client-certificate-required" Final
-        "TLS handshake with localhost:50051 failed: the server requires a client certificate of CN=Corp CA (alert certificate_required)"
+        "TLS handshake with localhost:50051 failed: the server requires a client certificate issued by CN=Corp CA (alert certificate_required)"
         "`-tls-client-cert` and `-tls-client-key`"
     TlsClientCertificateRejected "tls-client-certificate-rejected" Final
-        "TLS handshake with localhost:50051 failed: the server rejected the client certificate (alert unknown_ca): it accepts certificates of CN=Corp CA; ours is of CN=Old CA"
+        "TLS handshake with localhost:50051 failed: the server rejected the client certificate (alert unknown_ca): it accepts certificates issued by CN=Corp CA; ours is issued by CN=Old CA"
         "give one of a CA that the server accepts; renew one that has expired"
     TlsNoH2 "tls-no-h2" Final
         "TLS handshake with localhost:50051 failed: the server answered no ALPN, so it does not say that it speaks HTTP/2"

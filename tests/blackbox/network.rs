@@ -258,6 +258,8 @@ fn hint_names_another_local_address_that_accepts() {
         ("0.0.0.0:50051", "[fd00::7]:50051", "127.0.0.1:50051"),
         ("[::1]:50051", "[fd00::7]:50051", "[::1]:50051"),
         ("[::1]:50051", "127.0.0.1:50051", "[::1]:50051"),
+        // Nothing is sent from there.
+        ("127.0.0.2:50051", ":50051", "127.0.0.2:50051"),
     ] {
         let hint = format!(
             "hint: {accepting} accepts connections: probe that address, or let the server listen on all addresses\n"
