@@ -12,6 +12,7 @@ use crate::{
     duration::format_duration,
     net::{Endpoint, Target},
     outcome::Kind,
+    text::service_name,
 };
 
 /// Files that the user has to put in.
@@ -148,8 +149,15 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
         }
         Kind::ConnectionRefused => listening(command, basis, facts),
         Kind::ServiceUnknown | Kind::ServiceUnknownStatus => {
-            services(command, facts);
-            "a command that asks for what the server knows".to_owned()
+            let left_out = services(command, facts);
+            if left_out.is_empty() {
+                return "a command that asks for what the server knows".to_owned();
+            }
+            let left_out = left_out.join(", ");
+            format!("a command that no longer asks about {left_out}, which the server does not know; name the right service with -service")
+        }
+        Kind::RpcTimeout => {
+            "the command that ran; if the server is only slow, give it longer with -rpc-timeout, and with -timeout if that is set".to_owned()
         }
         Kind::Unauthenticated | Kind::RpcPermissionDenied => {
             command.set("rpc-header-file", Some("authorization: TOKEN"));
@@ -190,9 +198,10 @@ fn give_certificate(command: &mut CommandLine, authorities: &[String], needs: &m
     needs.push(format!("{CLIENT_CERTIFICATE} and {CLIENT_KEY}, a certificate for clients from {issuers}, and its key"));
 }
 
-/// Replaces services that the server does not know by those that were probably meant, or leaves them out.
-fn services(command: &mut CommandLine, facts: &Facts) {
-    let Some(health) = &facts.health else { return };
+/// Replaces services that the server does not know by those that were probably meant, or leaves them out. Returns those.
+fn services(command: &mut CommandLine, facts: &Facts) -> Vec<String> {
+    let mut left_out = Vec::new();
+    let Some(health) = &facts.health else { return left_out };
     let unknown = health.services.iter().filter(|service| {
         service.grpc_code == Some(Code::NotFound.into()) || service.status.as_deref() == Some("SERVICE_UNKNOWN")
     });
@@ -200,7 +209,11 @@ fn services(command: &mut CommandLine, facts: &Facts) {
         let known = health.listed.iter().flatten().map(|service| service.name.as_str());
         let meant = known.filter(|name| !name.is_empty()).find(|name| is_meant(&unknown.name, name));
         command.replace("service", &unknown.name, meant);
+        if meant.is_none() {
+            left_out.push(service_name(&unknown.name).to_string());
+        }
     }
+    left_out
 }
 
 /// Whether a service was probably meant.
