@@ -61,6 +61,8 @@ const health = {
         const timer = setTimeout(resolve, waits[service]);
         context.signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); });
       });
+      // A call that was given up must not be answered.
+      context.signal.throwIfAborted();
       return { status: values.SERVING };
     }
     if (!(service in statuses)) {
