@@ -30,6 +30,7 @@ pub(crate) struct Address {
     /// The services to ask about.
     pub(crate) asks: Vec<String>,
     /// Variables, and what they set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) variables: Vec<Variable>,
     /// Variables that look like the probe's and are none.
     #[serde(skip_serializing_if = "Option::is_none")]

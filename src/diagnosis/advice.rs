@@ -11,7 +11,7 @@ use super::{
 use crate::{
     duration::format_duration,
     net::{Endpoint, Target},
-    outcome::Kind,
+    outcome::{Kind, Phase},
     text::service_name,
 };
 
@@ -83,6 +83,10 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
         }
     }
     in_container.set("timeout", Some(&format_duration(basis.limit)));
+    let files: Vec<&str> = in_container.relative_files().collect();
+    if !files.is_empty() {
+        needs.push(format!("in a container, the whole path of {}", files.join(" and ")));
+    }
     Advice {
         command: command.words(),
         effect,
@@ -106,7 +110,7 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
     let certificate = facts.certificate.as_ref();
     let speaks_tls = facts.protocol.as_ref().is_some_and(Protocol::speaks_tls);
     match kind {
-        Kind::AltsOtherProtocol if facts.protocol.as_ref().is_some_and(|protocol| protocol.speaks_plaintext) => {
+        Kind::AltsOtherProtocol if is_plaintext(facts) => {
             command.remove_security();
             "a command that speaks plaintext, as the server does (or find the server's ALTS port)".to_owned()
         }
@@ -123,9 +127,20 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
             }
             "a command that speaks TLS, as the server does".to_owned()
         }
-        Kind::TlsPlaintextServer => {
-            command.remove_security();
-            "a command that speaks plaintext, as the server does (or find the server's TLS port)".to_owned()
+        Kind::TlsPlaintextServer => plaintext(command),
+        _ if is_about_files(kind) && command.has("tls") && is_plaintext(facts) => plaintext(command),
+        Kind::NoTrustAnchors => {
+            let Some(certificate) = certificate else { return SAME_LATER.to_owned() };
+            verify(command, certificate, needs);
+            "a command that verifies the certificate that the server has".to_owned()
+        }
+        _ if is_about_files(kind) => {
+            if let (Some(path), Some(certificate)) = (command.value("tls-ca-cert"), certificate)
+                && !certificate.verified
+            {
+                needs.push(issuer(path, certificate));
+            }
+            SAME_LATER.to_owned()
         }
         _ if command.has("spiffe") => SAME_LATER.to_owned(),
         Kind::TlsCertificateWrongName | Kind::TlsCertificateUnknownIssuer => {
@@ -182,12 +197,31 @@ fn verify(command: &mut CommandLine, certificate: &Certificate, needs: &mut Vec<
     let is_known = certificate.verified || certificate.problem == Some(Kind::TlsCertificateWrongName);
     if !is_known {
         command.set("tls-ca-cert", Some(CA));
-        needs.push(if certificate.is_self_signed {
-            format!("{CA}, the server's own certificate, which is self-signed ({})", certificate.subject)
-        } else {
-            format!("{CA}, the certificate of {}", certificate.last_issuer)
-        });
+        needs.push(issuer(CA, certificate));
     }
+}
+
+/// What a file has to hold that verifies this certificate.
+fn issuer(path: &str, certificate: &Certificate) -> String {
+    if certificate.is_self_signed {
+        format!("{path}, the server's own certificate, which is self-signed ({})", certificate.subject)
+    } else {
+        format!("{path}, the certificate of {}", certificate.last_issuer)
+    }
+}
+
+/// Whether a file of the user cannot be used, or one is missing.
+fn is_about_files(kind: Kind) -> bool {
+    kind.phase() == Phase::Usage
+}
+
+fn is_plaintext(facts: &Facts) -> bool {
+    facts.protocol.as_ref().is_some_and(|protocol| protocol.speaks_plaintext)
+}
+
+fn plaintext(command: &mut CommandLine) -> String {
+    command.remove_security();
+    "a command that speaks plaintext, as the server does (or find the server's TLS port)".to_owned()
 }
 
 fn give_certificate(command: &mut CommandLine, authorities: &[String], needs: &mut Vec<String>) {
@@ -277,14 +311,13 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
         Some(_) => None,
     };
     let service = command.value("service").filter(|service| !service.is_empty());
-    let is_plaintext = facts.protocol.as_ref().is_some_and(|protocol| protocol.speaks_plaintext);
     Kubernetes {
         grpc_port: port.filter(|_| not_grpc.is_none()),
         grpc_service: service.map(str::to_owned).filter(|_| not_grpc.is_none()),
         probe: if command.has("alive") { "livenessProbe" } else { "readinessProbe" },
         note: match not_grpc {
             Some(why) => why,
-            None if is_plaintext => "the kubelet's own probe is enough, and needs no binary in the image",
+            None if is_plaintext(facts) => "the kubelet's own probe is enough, and needs no binary in the image",
             None => "the kubelet's own probe is enough if the server speaks plaintext at the pod's address",
         },
     }

@@ -16,8 +16,10 @@ const MAX_NAMES: usize = 20;
 #[derive(Debug, Serialize)]
 pub(crate) struct Certificate {
     pub(crate) subject: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) names: Vec<String>,
     /// Those that `-tls-server-name` can be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) server_names: Vec<String>,
     pub(crate) issuer: String,
     /// The subjects of the certificates that the server sent, its own first.
@@ -53,6 +55,7 @@ pub(crate) struct Certificate {
 #[derive(Debug, Serialize)]
 pub(crate) struct FromClient {
     /// The CAs that it trusts, if it names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) authorities: Vec<String>,
     /// What became of ours, or of none.
     pub(crate) outcome: String,
@@ -67,7 +70,7 @@ impl Certificate {
             Ok(Trusting::Anchor(subject, source)) => format!("by {subject} {source}"),
             Ok(Trusting::Pinned(source)) => format!("as it is among the trusted certificates {source}"),
             Ok(Trusting::Policy(id)) => format!("by its SPIFFE ID, {id}"),
-            Ok(Trusting::Anyone) => "nothing verifies it".to_owned(),
+            Ok(Trusting::Anyone) => "-tls-no-verify is given".to_owned(),
             Err(failure) => {
                 failure.message.split_once(": ").map_or(failure.message.clone(), |(_, cause)| cause.to_owned())
             }

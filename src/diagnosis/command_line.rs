@@ -22,6 +22,8 @@ pub(crate) struct CommandLine {
     pub(crate) unknown_variables: Option<String>,
 }
 
+/// The flags that name files for TLS.
+const FILE_FLAGS: [&str; 3] = ["tls-ca-cert", "tls-client-cert", "tls-client-key"];
 /// The flags that say how to use TLS or ALTS.
 const SECURITY_FLAGS: [&str; 11] = [
     "tls",
@@ -44,6 +46,12 @@ impl CommandLine {
 
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         self.arguments.iter().find(|argument| argument.flag == flag)?.value.as_deref()
+    }
+
+    /// The files for TLS whose paths hold in one directory only.
+    pub(super) fn relative_files(&self) -> impl Iterator<Item = &str> {
+        let files = self.arguments.iter().filter(|argument| FILE_FLAGS.contains(&argument.flag));
+        files.filter_map(|argument| argument.value.as_deref()).filter(|path| !path.starts_with('/'))
     }
 
     /// Sets a flag, in its old place if it is there.

@@ -19,11 +19,14 @@ pub(crate) struct Names {
     pub(crate) name: String,
     /// Where the addresses come from, or why there are none.
     pub(crate) result: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) addresses: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) search: Vec<String>,
     /// Why `/etc/resolv.conf` names no name server, if it names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) without_servers: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) questions: Vec<Question>,
 }
 

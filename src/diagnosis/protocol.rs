@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use serde::Serialize;
 
 use super::{
@@ -74,8 +75,18 @@ pub(crate) struct Looks {
     pub(crate) connection: Option<Connection>,
 }
 
-/// Looks at one place of the target. `security` is what the flags say.
-pub(crate) async fn look(target: &Target, place: Place, security: &Security, deadline: Deadline) -> Looks {
+/// How to look at a server.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// As a probe reaches it.
+    Probe(Security),
+    /// By TLS alone, where the files of a probe, or its SPIFFE identity, cannot be had. Nothing follows the handshake. Trust
+    /// anchors of files are used if they can be.
+    TlsAlone { trust: Option<Trust>, server_name: ServerName<'static>, needs_alpn: bool },
+}
+
+/// Looks at one place of the target, in the way of the flags.
+pub(crate) async fn look(target: &Target, place: Place, way: &Way, deadline: Deadline) -> Looks {
     let address = place.name(target);
     let mut protocol = Protocol {
         address: address.clone(),
@@ -93,49 +104,61 @@ pub(crate) async fn look(target: &Target, place: Place, security: &Security, dea
         Place::Tcp(address) => target.at(&target.address, Endpoint::Tcp(net::host_of(address), address.port())),
         Place::Unix => target.clone(),
     };
-    let trace = Trace::unfollowed();
     let mut opened = None;
     let mut certificate = None;
-    if let Security::Alts(_) = security {
-        opened = Some(look_at_alts(&target, security, &mut protocol, deadline).await);
-    } else if let Security::Tls(client) = security {
-        let look = Box::pin(look_at_tls(&target, place, client, &mut protocol, deadline)).await;
-        protocol.fits = protocol.http2_in_tls == Some(true);
-        match look.as_ref().map(|look| (&look.agreed, &look.trusted)) {
-            // As a probe does it, with our certificate.
-            Some((_, Some(Ok(_)))) => opened = Some(begin(&target, security, deadline, &trace).await),
-            // Why the server does not speak TLS.
-            Some((Err(failure), _)) if !protocol.speaks_tls() && failure.kind != Kind::TlsTimeout => {
-                note_plaintext(&mut protocol, &begin(&target, &Security::Plaintext, deadline, &trace).await);
-            }
-            _ => {}
+    match way {
+        Way::Probe(security @ Security::Alts(_)) => {
+            opened = Some(look_at_alts(&target, security, &mut protocol, deadline).await);
         }
-        certificate = look.as_ref().and_then(|look| Certificate::new(look, client, opened.as_ref()));
-    } else {
-        let plaintext = begin(&target, security, deadline, &trace).await;
-        note_plaintext(&mut protocol, &plaintext);
-        protocol.fits = protocol.speaks_plaintext;
-        let may_be_tls = matches!(&plaintext, Err(failure) if matches!(
-            failure.kind,
-            Kind::ServerSpeaksTls | Kind::ClosedEarly | Kind::ServerSilent | Kind::NotHttp2
-        ));
-        opened = Some(plaintext);
-        if may_be_tls && let Some((client, has_anchors)) = default_client(&name, deadline).await {
-            let look = Box::pin(look_at_tls(&target, place, &client, &mut protocol, deadline)).await;
-            certificate = look.as_ref().and_then(|look| Certificate::new(look, &client, None));
-            if let Some(certificate) = certificate.as_mut().filter(|_| !has_anchors) {
-                "there are no trusted certificates on this system".clone_into(&mut certificate.by);
+        Way::Probe(security @ Security::Tls(client)) => {
+            let look = Box::pin(look_at_tls(&target, place, client, &mut protocol, deadline)).await;
+            protocol.fits = protocol.http2_in_tls == Some(true);
+            if look.as_ref().is_some_and(|look| matches!(look.trusted, Some(Ok(_)))) {
+                // As a probe does it, with our certificate.
+                opened = Some(begin(&target, security, deadline, &Trace::unfollowed()).await);
             }
+            try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline).await;
+            certificate = look.as_ref().and_then(|look| Certificate::new(look, client, opened.as_ref()));
+        }
+        Way::Probe(security @ Security::Plaintext) => {
+            let plaintext = begin(&target, security, deadline, &Trace::unfollowed()).await;
+            note_plaintext(&mut protocol, &plaintext);
+            protocol.fits = protocol.speaks_plaintext;
+            let may_be_tls = matches!(&plaintext, Err(failure) if matches!(
+                failure.kind,
+                Kind::ServerSpeaksTls | Kind::ClosedEarly | Kind::ServerSilent | Kind::NotHttp2
+            ));
+            opened = Some(plaintext);
+            if may_be_tls && let Some(name) = tls::server_name_of(&name) {
+                let client = looking_client(Some(Trust::System), name, true, deadline).await;
+                certificate = look_without_identity(&target, place, client, &mut protocol, deadline).await.1;
+            }
+        }
+        Way::TlsAlone { trust, server_name, needs_alpn } => {
+            let client = looking_client(trust.clone(), server_name.clone(), *needs_alpn, deadline).await;
+            let (look, seen) = look_without_identity(&target, place, client, &mut protocol, deadline).await;
+            protocol.fits = protocol.http2_in_tls == Some(true);
+            try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline).await;
+            certificate = seen;
         }
     }
     if protocol.conclusion.is_empty() {
-        protocol.conclusion = conclusion(&protocol, matches!(security, Security::Tls(_))).to_owned();
+        let wants_tls = !matches!(way, Way::Probe(Security::Plaintext));
+        protocol.conclusion = conclusion(&protocol, wants_tls).to_owned();
     }
     let (http2, connection) = match opened {
         Some(Ok((connection, http2))) => (Some(http2), Some(connection)),
         _ => (None, None),
     };
     Looks { protocol, certificate, http2, connection }
+}
+
+/// Tries plaintext where a look at TLS shows that the server speaks none.
+async fn try_plaintext_after(look: Option<&Look>, target: &Target, protocol: &mut Protocol, deadline: Deadline) {
+    let Some(Look { agreed: Err(failure), .. }) = look else { return };
+    if !protocol.speaks_tls() && failure.kind != Kind::TlsTimeout {
+        note_plaintext(protocol, &begin(target, &Security::Plaintext, deadline, &Trace::unfollowed()).await);
+    }
 }
 
 /// Does an ALTS handshake and begins HTTP/2 over it, as a probe does.
@@ -257,15 +280,48 @@ fn is_answer_in_tls(look: &Look) -> bool {
     })
 }
 
-/// A client that trusts as one with `-tls` alone does, and whether there are trusted certificates on this system. Without any it
-/// can still look.
-async fn default_client(name: &str, deadline: Deadline) -> Option<(tls::Client, bool)> {
-    let name = tls::server_name_of(name)?;
+/// A client that only looks, and why it can verify nothing, if it cannot.
+struct LookingClient {
+    client: tls::Client,
+    verifies_nothing: Option<&'static str>,
+}
+
+/// A client with these trust anchors and no certificate. Where they cannot be used it can still look.
+async fn looking_client(
+    trust: Option<Trust>,
+    name: ServerName<'static>,
+    needs_alpn: bool,
+    deadline: Deadline,
+) -> Option<LookingClient> {
     let (deadline, trace) = (share(deadline, LIMIT), Trace::unfollowed());
     let by = |trust| Files { trust, identity: None };
-    if let Ok(client) = tls::Client::from_files(&by(Trust::System), name.clone(), deadline, &trace).await {
-        return Some((client, true));
+    let why = match &trust {
+        None => "the Workload API gave nothing to verify it with",
+        Some(Trust::System) => "there are no trusted certificates on this system",
+        Some(Trust::File(_) | Trust::Anyone) => "the trusted certificates cannot be used",
+    };
+    if let Some(trust) = trust
+        && let Ok(client) = tls::Client::from_files(&by(trust), name.clone(), deadline, &trace).await
+    {
+        return Some(LookingClient { client: client.needs_alpn(needs_alpn), verifies_nothing: None });
     }
-    let client = tls::Client::from_files(&by(Trust::Anyone), name, deadline, &trace).await;
-    client.ok().map(|client| (client, false))
+    let client = tls::Client::from_files(&by(Trust::Anyone), name, deadline, &trace).await.ok()?;
+    Some(LookingClient { client: client.needs_alpn(needs_alpn), verifies_nothing: Some(why) })
+}
+
+/// Looks at the server's TLS, and at its certificate, and shows none.
+async fn look_without_identity(
+    target: &Target,
+    place: Place,
+    client: Option<LookingClient>,
+    protocol: &mut Protocol,
+    deadline: Deadline,
+) -> (Option<Look>, Option<Certificate>) {
+    let Some(LookingClient { client, verifies_nothing }) = client else { return (None, None) };
+    let look = Box::pin(look_at_tls(target, place, &client, protocol, deadline)).await;
+    let mut certificate = look.as_ref().and_then(|look| Certificate::new(look, &client, None));
+    if let (Some(certificate), Some(why)) = (certificate.as_mut(), verifies_nothing) {
+        why.clone_into(&mut certificate.by);
+    }
+    (look, certificate)
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     connection::{Connection, Security},
     deadline::Deadline,
-    diagnosis::{self, Address, Basis, CommandLine, Facts, Looks, Place, share},
+    diagnosis::{self, Address, Basis, CommandLine, Facts, Looks, Place, Way, share},
     net::{self, Endpoint, Host},
     outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, health_of},
     report::{Diagnosis, Progress, Style},
@@ -129,21 +129,12 @@ async fn look(
     let reachable = places.iter().zip(&facts.connections).find(|(_, attempt)| attempt.connected);
     let place = peer.map(Place::Tcp).filter(|place| places.contains(place)).or(reachable.map(|(place, _)| *place));
     let (Some(place), Some(_)) = (place, reachable) else { return (facts, None) };
-    let security = match &plan.security {
-        Wanted::Plaintext => Security::Plaintext,
-        Wanted::Tls(_) | Wanted::Alts(_) => {
-            match Box::pin(Prepared::load(plan, share(deadline, STEP), &Trace::unfollowed())).await {
-                Ok(prepared) => prepared.into_security(),
-                // The probe says why.
-                Err(_) => return (facts, None),
-            }
-        }
-    };
+    let Some(way) = way(plan, deadline).await else { return (facts, None) };
     if deadline.remaining() < LEAST {
         report.no_time();
         return (facts, None);
     }
-    let looks = Box::pin(diagnosis::look_at(target, place, &security, deadline)).await;
+    let looks = Box::pin(diagnosis::look_at(target, place, &way, deadline)).await;
     let Looks { protocol, certificate, http2, connection } = looks;
     report.protocol(&protocol);
     if let Some(certificate) = &certificate {
@@ -153,6 +144,27 @@ async fn look(
         report.http2(http2);
     }
     (Facts { protocol: Some(protocol), certificate, ..facts }, connection)
+}
+
+/// How to look at the server. None if that cannot be told; the probe says why.
+async fn way(plan: &Plan, deadline: Deadline) -> Option<Way> {
+    let prepared = match &plan.security {
+        Wanted::Plaintext => return Some(Way::Probe(Security::Plaintext)),
+        Wanted::Tls(_) | Wanted::Alts(_) => {
+            Box::pin(Prepared::load(plan, share(deadline, STEP), &Trace::unfollowed())).await
+        }
+    };
+    match (prepared, &plan.security) {
+        (Ok(prepared), _) => Some(Way::Probe(prepared.into_security())),
+        (Err(_), Wanted::Tls(Tls { credentials, server_name, needs_alpn, .. })) => {
+            let trust = match credentials {
+                Credentials::Files(Files { trust, .. }) => Some(trust.clone()),
+                Credentials::Spiffe(_) => None,
+            };
+            Some(Way::TlsAlone { trust, server_name: server_name.clone(), needs_alpn: *needs_alpn })
+        }
+        (Err(_), _) => None,
+    }
 }
 
 /// How the server is reached, in words.

@@ -14,6 +14,8 @@ use crate::{http2::alert_name, outcome::Kind};
 const SHOWN: usize = 3;
 /// What to do where a certificate is missing.
 pub(super) const GIVE_ONE: &str = "give one with -tls-client-cert and -tls-client-key";
+/// What to look for where a certificate was refused without a reason.
+const ASK: &str = "does the server trust its issuer, and is it still valid? see the server's log";
 
 /// Our certificate, if we have one, in a handshake in which the server asked for it.
 pub(super) struct OurCertificate<'a> {
@@ -79,17 +81,19 @@ impl OurCertificate<'_> {
             Refused::ByAlert(alert) if is_about_certificates(alert) => {
                 let name = name.unwrap_or("the client certificate");
                 let cause = format!("the server rejected {name} (alert {}){text}", alert_name(alert));
-                let is_unknown = alert == AlertDescription::UnknownCA && self.named.is_none();
-                let hint =
-                    hint.or_else(|| is_unknown.then(|| "give one that a CA of the server has issued".to_owned()));
-                Refusal { kind, cause, hint }
+                let known = match alert {
+                    AlertDescription::UnknownCA => "give one that a CA of the server has issued",
+                    // A signature that does not fit the key of the server's CA.
+                    AlertDescription::DecryptError => "did another CA of the same name issue it? see the server's log",
+                    _ => ASK,
+                };
+                Refusal { kind, cause, hint: hint.or_else(|| self.named.is_none().then(|| known.to_owned())) }
             }
             _ => {
                 let name = name.unwrap_or("ours");
                 let done = refused.done();
                 let cause = format!("the server asked for a client certificate, got {name}, and {done}{text}");
-                let ask = "does the server trust its issuer, and is it still valid? see the server's log";
-                Refusal { kind, cause, hint: hint.or(Some(ask.to_owned())) }
+                Refusal { kind, cause, hint: hint.or_else(|| Some(ASK.to_owned())) }
             }
         }
     }

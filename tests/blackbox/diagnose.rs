@@ -142,7 +142,25 @@ impl Situation {
         assert_eq!(object["exit_code"], Value::from(ran.code), "{object}");
         assert_eq!(object["verdict"]["healthy"], Value::from(ran.code == Some(0)), "{object}");
         assert!(["address", "verdict", "advice"].iter().all(|part| object[part].is_object()), "{object}");
+        expect_known_fields(&object);
         ran
+    }
+}
+
+/// Checks that the page about JSON names each field, and that none is empty.
+#[track_caller]
+fn expect_known_fields(value: &Value) {
+    let page = include_str!("../../docs/json.md");
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
+                assert!(!value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()), "{name}: {value}");
+                expect_known_fields(value);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(expect_known_fields),
+        _ => {}
     }
 }
 
@@ -261,6 +279,68 @@ fn certificates_that_are_refused() {
     let server = server::tls(&expired);
     let situation = Situation::new(server.port(), &words).naming(&directory, "/certificates/");
     situation.diagnose("expired");
+}
+
+#[test]
+fn certificates_are_looked_at_without_the_files_to_verify_them() {
+    let (authority, files) = (Authority::new("Test CA"), Files::new());
+    let leaf = authority.server(&["127.0.0.1"]);
+    let setup = server::TlsSetup { leaf: &leaf, versions: rustls::DEFAULT_VERSIONS, alpn: &["h2"], clients: None };
+    let recorder = server::Recorder::tls(&setup);
+    let ca = files.write("ca.pem", &authority.pem);
+    let (ca_flag, missing) = (format!("-tls-ca-cert={ca}"), files.path("missing.pem").display().to_string());
+    let missing_ca = format!("-tls-ca-cert={missing}");
+    let words = ["-addr=127.0.0.1:PORT", "-tls"];
+    let mut situation = Situation::new(recorder.server.port(), &words);
+    situation.store = format!("{missing}.system");
+    let directory = files.path("").to_str().expect("it is UTF-8").to_owned();
+    let ran = situation.naming(&directory, "/certificates/").diagnose("no-trust-anchors");
+    let expect = |ran: &RunResult, verified: &str, needed: &str| {
+        assert!(ran.stdout.contains(&format!("  verified       {verified}\n")), "{ran}");
+        assert_eq!(ran.stdout.contains("  needed: "), !needed.is_empty(), "{ran}");
+        assert!(ran.stdout.contains(needed) && ran.code == Some(1), "{ran}");
+        assert!(!recorder.has_request(), "{ran}");
+    };
+    expect(
+        &ran,
+        "no: there are no trusted certificates on this system",
+        "  needed: CA.pem, the certificate of CN=Test CA\n",
+    );
+    let of = |words: &[&str]| Situation::new(recorder.server.port(), words).run(&["-diagnose"]);
+    let needed = format!("  needed: {missing}, the certificate of CN=Test CA\n");
+    expect(&of(&[words[0], words[1], &missing_ca]), "no: the trusted certificates cannot be used", &needed);
+    let identity = [format!("-tls-client-cert={missing}"), format!("-tls-client-key={missing}")];
+    let [certificate, key] = &identity;
+    expect(&of(&[words[0], words[1], &ca_flag, certificate, key]), "yes: by CN=Test CA in -tls-ca-cert", "");
+    let unverified = of(&[words[0], words[1], "-tls-no-verify", certificate, key]);
+    expect(&unverified, "no: -tls-no-verify is given", "");
+    expect(&of(&[words[0], "-spiffe"]), "no: the Workload API gave nothing to verify it with", "");
+
+    run_command(&ran, &[("CA.pem", &ca)]).expect_healthy();
+
+    // The command that fits a server without TLS needs none of the files.
+    let server = server::plaintext();
+    let ran = Situation::new(server.port(), &[words[0], words[1], &missing_ca, certificate, key]).run(&["-diagnose"]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("  kind       file-unreadable\n"), "{ran}");
+    run_command(&ran, &[]).expect_healthy();
+}
+
+#[test]
+fn relative_paths_are_named_for_containers() {
+    let (server, files) = (server::tls(&Authority::new("Test CA").server(&["127.0.0.1"])), Files::new());
+    let absolute = files.write("ca.pem", Authority::new("Other CA").pem);
+    let needed = |file: &str| {
+        let words = ["-addr=127.0.0.1:PORT", "-tls", &format!("-tls-ca-cert={file}")];
+        let ran = Situation::new(server.port(), &words).run(&["-diagnose"]);
+        ran.stdout
+            .lines()
+            .filter_map(|line| line.strip_prefix("  needed: in a container, "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(needed("ca.pem"), "the whole path of ca.pem");
+    // Another CA is needed in its place, wherever that is.
+    assert_eq!(needed(&absolute), "the whole path of CA.pem");
 }
 
 #[test]

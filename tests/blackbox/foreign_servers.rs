@@ -545,6 +545,12 @@ fn rejected_client_certificates_are_told_with_what_the_server_accepts() {
              hint: renew the client certificate\n"
         );
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &expired);
+        let [cert, key] = pki.identity(&Authority::new("A").client());
+        let namesake = format!(
+            "{line} rejected the client certificate (alert decrypt_error): ours is issued by CN=A\n\
+             hint: did another CA of the same name issue it? see the server's log\n"
+        );
+        probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect(2, "", &namesake);
         // What the hints say helps.
         let [cert, key] = pki.identity(&pki.authority.client());
         probe(&peer.addr(), &["-tls", &pki.ca, &cert, &key]).expect_healthy();
