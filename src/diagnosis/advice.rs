@@ -64,6 +64,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) healthy: bool,
     /// How long a probe may take.
     pub(crate) limit: Duration,
+    /// How long it may take to connect.
+    pub(crate) connect_timeout: Duration,
 }
 
 /// What to use, from all that was found.
@@ -74,6 +76,7 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
         needs.push("the secrets that are shown as *** here".to_owned());
     }
     let effect = change(&mut command, basis, facts, &mut needs);
+    let limit = slow_limits(basis, facts).map_or(basis.limit, |[_, limit]| limit);
     let mut in_container = command.clone();
     if let (Some(port), None) = (port_of(&command), &facts.machine) {
         // Inside the server's own container, it is this machine.
@@ -82,7 +85,7 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
             in_container.set("tls-server-name", Some(&basis.target.server_name()));
         }
     }
-    in_container.set("timeout", Some(&format_duration(basis.limit)));
+    in_container.set("timeout", Some(&format_duration(limit)));
     let files: Vec<&str> = in_container.relative_files().collect();
     if !files.is_empty() {
         needs.push(format!("in a container, the whole path of {}", files.join(" and ")));
@@ -93,7 +96,7 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
         needs,
         kubernetes: kubernetes(&command, facts),
         healthcheck: in_container.words(),
-        timeout_seconds: basis.limit.as_secs() + 1 + u64::from(basis.limit.subsec_nanos() > 0),
+        timeout_seconds: limit.as_secs() + 1 + u64::from(limit.subsec_nanos() > 0),
     }
 }
 
@@ -109,6 +112,13 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
     };
     let certificate = facts.certificate.as_ref();
     let speaks_tls = facts.protocol.as_ref().is_some_and(Protocol::speaks_tls);
+    if let Some([rpc_timeout, limit]) = slow_limits(basis, facts) {
+        command.set("rpc-timeout", Some(&format_duration(rpc_timeout)));
+        if command.has("timeout") {
+            command.set("timeout", Some(&format_duration(limit)));
+        }
+        return "a command that gives the server twice the time that it took".to_owned();
+    }
     match kind {
         Kind::AltsOtherProtocol if is_plaintext(facts) => {
             command.remove_security();
@@ -171,8 +181,9 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
             let left_out = left_out.join(", ");
             format!("a command that no longer asks about {left_out}, which the server does not know; name the right service with -service")
         }
-        Kind::RpcTimeout => {
-            "the command that ran; if the server is only slow, give it longer with -rpc-timeout, and with -timeout if that is set".to_owned()
+        Kind::RpcTimeout => "the command that ran; it works once the server answers in time".to_owned(),
+        Kind::NotHttp2 | Kind::ServerSpeaksHttp1 | Kind::NotGrpc => {
+            "the command that ran; give the server's gRPC port in -addr, if this is not it".to_owned()
         }
         Kind::Unauthenticated | Kind::RpcPermissionDenied => {
             command.set("rpc-header-file", Some("authorization: TOKEN"));
@@ -184,6 +195,13 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
         }
         _ => SAME_LATER.to_owned(),
     }
+}
+
+/// The `-rpc-timeout` for a server that is only slow, and the `-timeout` that goes with it.
+fn slow_limits(basis: &Basis<'_>, facts: &Facts) -> Option<[Duration; 2]> {
+    let took = facts.health.as_ref().filter(|_| !basis.healthy)?.slowness()?;
+    let rpc_timeout = Duration::from_secs((took * 2).as_secs() + 1);
+    Some([rpc_timeout, basis.connect_timeout + rpc_timeout])
 }
 
 /// Sets what verifies this certificate.

@@ -1,18 +1,23 @@
 //! The eighth step: what the health service answers, and who answers.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::Instant;
 use tonic::Code;
 
-use super::time::share;
+use super::time::{milliseconds, share};
 use crate::{
     deadline::Deadline,
-    outcome::{Failure, NonEmpty, Verdict, status_name},
-    rpc::{Ask, Caller, Head},
+    outcome::{Failure, Kind, NonEmpty, Verdict, status_name},
+    rpc::{Ask, Caller, Head, Settings},
     trace::Trace,
 };
 
 /// How many services of a list are told.
 const MAX_LISTED: usize = 60;
+/// How long a server may take that did not answer in time.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the health service answers.
 #[derive(Debug, Serialize)]
@@ -53,6 +58,23 @@ pub(crate) struct Service {
     /// What the code means for a health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) meaning: Option<&'static str>,
+    /// Whether it did not answer in time.
+    #[serde(skip)]
+    is_late: bool,
+    /// What came when it was asked again, with more time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<Again>,
+}
+
+/// What a service that did not answer in time did when it had more.
+#[derive(Debug, Serialize)]
+pub(crate) struct Again {
+    /// The status, or why there is none.
+    pub(crate) answer: String,
+    #[serde(rename = "took_ms", serialize_with = "milliseconds")]
+    pub(crate) took: Duration,
+    #[serde(skip)]
+    has_status: bool,
 }
 
 /// A header.
@@ -71,12 +93,14 @@ impl Service {
             error: Some(message.to_owned()),
             grpc_code: failure.grpc_code.map(i32::from),
             meaning: failure.grpc_code.and_then(meaning),
+            is_late: failure.kind == Kind::RpcTimeout || failure.grpc_code == Some(Code::DeadlineExceeded),
+            again: None,
         }
     }
 
     fn of_status(service: &str, status: &str) -> Self {
         let (name, status) = (service.to_owned(), Some(status.to_owned()));
-        Self { name, status, error: None, grpc_code: None, meaning: None }
+        Self { name, status, error: None, grpc_code: None, meaning: None, is_late: false, again: None }
     }
 }
 
@@ -99,7 +123,7 @@ pub(crate) fn of_verdicts(verdicts: &NonEmpty<Verdict>) -> Health {
 
 impl Health {
     /// Asks for the server as a whole, if the user did not, for all services, and for who answers.
-    pub(crate) async fn look(&mut self, caller: Caller<'_>, limit: std::time::Duration, deadline: Deadline) {
+    pub(crate) async fn look(&mut self, caller: &Caller<'_>, limit: Duration, deadline: Deadline) {
         let deadline = share(deadline, limit);
         let trace = Trace::unfollowed();
         let asks_whole = !self.services.iter().any(|service| service.name.is_empty());
@@ -136,6 +160,41 @@ impl Health {
             self.http_status = Some(http_status);
             self.naming = naming.into_iter().map(|(name, value)| Header { name, value }).collect();
         }
+    }
+
+    /// Asks again about the services that did not answer in time, and gives them more.
+    pub(crate) async fn ask_again(&mut self, caller: &Caller<'_>, deadline: Deadline) {
+        let late: Vec<usize> = (0..self.services.len()).filter(|index| self.services[*index].is_late).collect();
+        if late.is_empty() {
+            return;
+        }
+        let patience = PATIENCE.min(deadline.remaining() * 2 / 3);
+        let settings = Settings { rpc_timeout: patience, ..caller.settings.clone() };
+        let caller = Caller { settings: &settings, ..*caller };
+        let names: Vec<String> = late.iter().map(|index| self.services[*index].name.clone()).collect();
+        let asks: Vec<Ask<'_>> = names.iter().map(|name| Ask::Check(name)).collect();
+        let asked = Instant::now();
+        let by = Deadline::new(asked, patience).or_earlier(Some(deadline));
+        let answers = Box::pin(caller.ask(&asks, by, &Trace::unfollowed())).await;
+        let took = asked.elapsed();
+        for (index, answer) in late.into_iter().zip(answers) {
+            let has_status = answer.is_ok();
+            let answer = match answer {
+                Ok(statuses) => statuses.first().map(|(_, status)| status_name(*status)).unwrap_or_default(),
+                Err(failure) => Service::of_failure("", &failure).error.unwrap_or_default(),
+            };
+            self.services[index].again = Some(Again { answer, took, has_status });
+        }
+    }
+
+    /// How long the services take that did not answer in time, if they answer at all.
+    pub(super) fn slowness(&self) -> Option<Duration> {
+        let mut late = self.services.iter().filter(|service| service.is_late).peekable();
+        late.peek()?;
+        late.map(|service| service.again.as_ref().filter(|again| again.has_status).map(|again| again.took))
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .max()
     }
 }
 

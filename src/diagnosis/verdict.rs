@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{connections::Attempt, facts::Facts};
 use crate::{
+    duration::{format_duration, to_microseconds},
     net::{Endpoint, Host, Target},
     outcome::{Failure, Health, Kind, NonEmpty, Phase, ProbeResult, Verdict as Judged, health_of},
     text::service_name,
@@ -56,14 +57,15 @@ pub(crate) fn of(results: &NonEmpty<ProbeResult>, wants_life: bool, target: &Tar
             (_, 1) => "the server answers, though not SERVING",
             (_, _) => "there is an answer from every address, though not always SERVING",
         };
+        let healthy = others.is_empty();
         return Verdict {
-            healthy: others.is_empty(),
+            healthy,
             alive,
             layer: None,
             phase: None,
             kind: None,
             message: message.to_owned(),
-            hints: Vec::new(),
+            hints: not_asked(facts).into_iter().filter(|_| healthy).collect(),
             others,
         };
     };
@@ -124,6 +126,7 @@ fn hints(failure: &Failure, target: &Target, facts: &Facts) -> Vec<String> {
         ),
         Kind::SocketMissing | Kind::NotASocket | Kind::PermissionDenied => path(facts),
         Kind::ConnectTimeout => silence(&facts.connections),
+        Kind::RpcTimeout => slowness(facts),
         Kind::ConnectionRefused if facts.machine.is_none() && is_remote(target) => Some(
             "the machine answers, so the network is fine: run this inside the server's container to see what listens there"
                 .to_owned(),
@@ -151,6 +154,28 @@ fn services(facts: &Facts) -> Option<String> {
     }
     let more = if names.len() > MAX_NAMES { ", …" } else { "" };
     Some(format!("it knows {}{more}", names[..names.len().min(MAX_NAMES)].join(", ")))
+}
+
+/// The services that are not SERVING, and that nobody asked about.
+fn not_asked(facts: &Facts) -> Option<String> {
+    let health = facts.health.as_ref()?;
+    let is_asked = |name: &str| health.services.iter().any(|service| service.name == name);
+    let others = health.listed.iter().flatten().filter(|service| !is_asked(&service.name));
+    let others: Vec<&str> = others
+        .filter(|service| service.status.as_deref() != Some("SERVING"))
+        .map(|service| service.name.as_str())
+        .collect();
+    let more = if others.len() > MAX_NAMES { ", …" } else { "" };
+    let names = others[..others.len().min(MAX_NAMES)].join(", ");
+    (!others.is_empty()).then(|| format!("not SERVING, and not asked about with -service: {names}{more}"))
+}
+
+/// How slow a server is that did not answer in time.
+fn slowness(facts: &Facts) -> Option<String> {
+    let took = format_duration(to_microseconds(facts.health.as_ref()?.slowness()?));
+    Some(format!(
+        "the server is slow, not stuck: given more time it answered, after {took}; -rpc-timeout gives it that"
+    ))
 }
 
 /// The part of a socket's path that is at fault.

@@ -58,7 +58,8 @@ pub(super) async fn diagnose(
             && !results.iter().flat_map(ProbeResult::failures).any(|failure| failure.kind == Kind::HeadersTooLarge)
         {
             let caller = prepared.caller(plan, &plan.target, connection);
-            Box::pin(health.look(caller, plan.rpc.rpc_timeout, deadline)).await;
+            Box::pin(health.look(&caller, plan.rpc.rpc_timeout, deadline)).await;
+            Box::pin(health.ask_again(&caller, deadline)).await;
         }
         report.health(&health);
         facts.health = Some(health);
@@ -73,7 +74,9 @@ pub(super) async fn diagnose(
     let failures = results.iter().flat_map(ProbeResult::failures);
     let kind = failures.min_by_key(|failure| failure.kind.phase()).map(|failure: &Failure| failure.kind);
     let limit = (plan.connect_timeout + plan.rpc.rpc_timeout).min(plan.timeout.unwrap_or(Duration::MAX));
-    let basis = Basis { target: &plan.target, command, kind, healthy: health == Health::Healthy, limit };
+    let connect_timeout = plan.connect_timeout;
+    let healthy = health == Health::Healthy;
+    let basis = Basis { target: &plan.target, command, kind, healthy, limit, connect_timeout };
     report.advice(&diagnosis::advise(&basis, &facts));
     report.end();
     health

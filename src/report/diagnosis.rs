@@ -322,10 +322,14 @@ fn took(duration: std::time::Duration) -> String {
 
 /// What was answered about a service.
 fn answer(service: &Service) -> String {
-    match (&service.status, &service.error, service.meaning) {
+    let answer = match (&service.status, &service.error, service.meaning) {
         (Some(status), ..) => status.clone(),
         (None, error, Some(meaning)) => format!("{} ({meaning})", error.as_deref().unwrap_or_default()),
         (None, error, None) => error.clone().unwrap_or_default(),
+    };
+    match &service.again {
+        Some(again) => format!("{answer}; asked again with more time: {} ({})", again.answer, took(again.took)),
+        None => answer,
     }
 }
 

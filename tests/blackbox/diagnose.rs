@@ -177,6 +177,11 @@ fn snippet(ran: &RunResult, start: &str) -> String {
     panic!("{ran}no {start}");
 }
 
+/// A page in one line, as its lines may be broken anywhere.
+fn unwrapped(ran: &RunResult) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Runs the command of a page, as a shell does, with files put in.
 fn run_command(ran: &RunResult, files: &[(&str, &str)]) -> RunResult {
     let mut command = snippet(ran, "grpc_health_probe ");
@@ -359,6 +364,52 @@ fn answers_of_the_health_service() {
     let server = server::by_path(|_| Reply::Status("16", ""));
     let ran = Situation::new(server.port(), &["-addr=127.0.0.1:PORT"]).run(&["-diagnose"]);
     assert!(ran.stdout.contains("-rpc-header-file='authorization: TOKEN'"), "{ran}");
+}
+
+#[test]
+fn slow_servers_are_told_from_stuck_ones() {
+    let answers_after = |delay| {
+        server::by_path(move |path| match path {
+            "/grpc.health.v1.Health/Check" => Reply::Late(delay, vec![8, 1]),
+            _ => Reply::Status("12", "no List"),
+        })
+    };
+    let slow = answers_after(Duration::from_millis(900));
+    for timeout in [&["-rpc-timeout=200ms"][..], &["-rpc-timeout=200ms", "-timeout=20s"]] {
+        let ran = Situation::new(slow.port(), &["-addr=127.0.0.1:PORT"]).run(&[timeout, &["-diagnose"]].concat());
+        assert_eq!(ran.code, Some(1), "{ran}");
+        let page = unwrapped(&ran);
+        for text in ["; asked again with more time: SERVING (", "the server is slow, not stuck: ", " kind rpc-timeout "]
+        {
+            assert!(page.contains(text), "{text}{ran}");
+        }
+        assert_eq!(run_command(&ran, &[]).stdout, "status: SERVING\n");
+        run_healthcheck(&ran).expect_healthy();
+    }
+    let stuck = answers_after(Duration::from_secs(3600));
+    let ran = Situation::new(stuck.port(), &["-addr=127.0.0.1:PORT", "-rpc-timeout=200ms", "-timeout=3s"])
+        .run(&["-diagnose"]);
+    let page = unwrapped(&ran);
+    assert!(
+        ran.code == Some(1) && page.contains("; asked again with more time: ") && !page.contains("not stuck"),
+        "{ran}"
+    );
+    assert!(snippet(&ran, "grpc_health_probe ").contains(" -rpc-timeout=200ms"), "{ran}");
+}
+
+#[test]
+fn services_that_nobody_asked_about_are_named() {
+    let server = ChangingServer::new();
+    server.set("shop.Cart", ServingStatus::NotServing);
+    server.set("shop.Payment", ServingStatus::Serving);
+    let hint = |more: &[&str]| {
+        let ran = Situation::new(server.server.port(), &["-addr=127.0.0.1:PORT"]).run(&[more, &["-diagnose"]].concat());
+        ran.stdout.lines().find(|line| line.starts_with("  hint ")).map(str::to_owned)
+    };
+    let not_asked = "  hint       not SERVING, and not asked about with -service: shop.Cart";
+    assert_eq!(hint(&[]).as_deref(), Some(not_asked));
+    assert_eq!(hint(&["-service=shop.Payment"]).as_deref(), Some(not_asked));
+    assert_ne!(hint(&["-service=shop.Cart"]).as_deref(), Some(not_asked));
 }
 
 #[test]

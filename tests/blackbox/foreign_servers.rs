@@ -19,12 +19,14 @@ use rustls::{
 };
 
 use crate::support::{
+    dns::run_with_dns,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, answer, block, data, frame, goaway, headers,
         ok_headers, rst_stream, serving, settings, trailers,
     },
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
+    privileges,
     probe::{Probe, RunResult},
     server::{self, Reply, TlsSetup},
 };
@@ -809,6 +811,28 @@ fn other_faults_are_not_told_as_bad_hpack() {
 }
 
 #[test]
+fn what_is_wrong_with_a_response_is_named() {
+    let ok = || trailers(&[("grpc-status", b"0")]);
+    for (body, cause) in [
+        ([data(0, &[]), ok()], "status OK, but no message"),
+        ([data(0, &answer(1)[..3]), ok()], "the message was cut off"),
+        ([data(0, &answer(1)[..6]), ok()], "the message was cut off"),
+        ([data(0, &answer(1).repeat(2)), ok()], "more than one message came"),
+        ([data(0, &answer(1)), trailers(&[("x-cost", b"3")])], "its trailers have no grpc-status"),
+        ([data(0, &answer(1)), data(END_STREAM, &[])], "it ended without trailers, so without a grpc-status"),
+        ([data(0, &[9, 0, 0, 0, 2, 8, 1]), ok()], "the message has the unknown compression flag 9"),
+    ] {
+        let response = [ok_headers(), body.concat()].concat();
+        expect_rpc(&answers(response), &[], &format!("the response is malformed: {cause}"), None);
+        // With another HTTP status, that is the cause.
+        let head = headers(0, &[(":status", b"503"), ("content-type", b"application/grpc")]);
+        let hint = Some("the server, or a proxy before it, is not ready");
+        let cause = "the server answered HTTP 503 Service Unavailable (UNAVAILABLE)";
+        expect_rpc(&answers([head, body.concat()].concat()), &[], cause, hint);
+    }
+}
+
+#[test]
 fn a_flood_of_continuation_frames_is_named() {
     let field = block(&[("x", b"y")]);
     let flood = [frame(HEADERS, 0, 1, &field), frame(CONTINUATION, 0, 1, &field).repeat(1000)].concat();
@@ -932,6 +956,29 @@ fn unimplemented_with_a_message_is_the_servers() {
     let peer = answers(grpc_status(b"12", b"unknown service grpc.health.v1.Health"));
     let hint = "this server does not offer the health service; register it, or probe the port that does";
     expect_rpc(&peer, &[], "UNIMPLEMENTED: unknown service grpc.health.v1.Health", Some(hint));
+}
+
+/// Of two addresses that fail, only the one that was reached has a session.
+#[test]
+fn a_watch_that_ends_tells_the_session_of_each_address() {
+    let Some(()) = privileges::root() else { return };
+    let (pki, names) = (Pki::new(), "127.0.0.1 backend\n127.0.0.2 backend\n");
+    let config = pki.server();
+    let peer = Peer::new(move |peer, _| {
+        let mut stream = accept(peer, &config);
+        take_request(&mut stream);
+        send(&mut stream, &grpc_status(b"12", b"no Watch"));
+        drain(&mut stream);
+    });
+    let addr = format!("-addr=backend:{}", peer.address.port());
+    let flags = ["-all-addresses", "-watch", "-tls", "-tls-server-name=127.0.0.1", &pki.ca, "-output=json"];
+    let ran = run_with_dns(names, [127, 53, 0, 98].into(), &[&[addr.as_str()], &flags[..]].concat());
+    let mut lines: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
+    lines.sort_by_key(|line| line["peer"].to_string());
+    let told = lines.iter().map(|line| (line["error"]["kind"].as_str(), line["tls"]["version"].as_str()));
+    let expected = [(Some("unimplemented"), Some("TLSv1.3")), (Some("connection-refused"), None)];
+    assert_eq!(told.collect::<Vec<_>>(), expected, "{ran}");
 }
 
 #[test]

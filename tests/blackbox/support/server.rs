@@ -178,6 +178,8 @@ impl ChangingServer {
 pub enum Reply {
     /// One message.
     Message(Vec<u8>),
+    /// One message, after this time.
+    Late(std::time::Duration, Vec<u8>),
     /// Messages on a stream that stays open.
     Messages(Vec<Vec<u8>>),
     /// A status other than OK, with its message.
@@ -210,10 +212,13 @@ pub fn by_path(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server 
 }
 
 async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
+    if let Reply::Late(delay, _) = reply {
+        tokio::time::sleep(delay).await;
+    }
     let headers = Response::builder().header("content-type", "application/grpc").body(()).expect("valid");
     let mut stream = respond.send_response(headers, false).ok()?;
     let (code, text) = match reply {
-        Reply::Message(message) => {
+        Reply::Message(message) | Reply::Late(_, message) => {
             stream.send_data(Bytes::from(frames::message(&message)), false).ok()?;
             ("0", "")
         }
