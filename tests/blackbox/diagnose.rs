@@ -386,7 +386,7 @@ fn slow_servers_are_told_from_stuck_ones() {
         assert_eq!(run_command(&ran, &[]).stdout, "status: SERVING\n");
         run_healthcheck(&ran).expect_healthy();
     }
-    let stuck = answers_after(Duration::from_secs(3600));
+    let stuck = answers_after(Duration::from_hours(1));
     let ran = Situation::new(stuck.port(), &["-addr=127.0.0.1:PORT", "-rpc-timeout=200ms", "-timeout=3s"])
         .run(&["-diagnose"]);
     let page = unwrapped(&ran);

@@ -2,14 +2,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, mpsc},
 };
 
 use tonic_health::ServingStatus::{NotServing, Serving};
 
 use crate::support::{
     dns::{Behavior, name_server_on, run_with_dns, start_with_dns},
-    frames::serving,
+    frames::{END_STREAM, answer, data, headers, ok_headers, serving},
     peer::Peer,
     pki::{Authority, Files},
     privileges,
@@ -182,6 +182,40 @@ fn watch_follows_each_address() {
     running.signal("-TERM");
     assert_eq!(running.finish().code, Some(2));
     servers.clear();
+}
+
+#[test]
+fn a_watch_tells_with_its_first_status_what_failed_before() {
+    let Some(()) = privileges::root() else { return };
+    let (failed, has_failed) = mpsc::channel();
+    let has_failed = Mutex::new(has_failed);
+    let first = Peer::new(move |peer, _| {
+        peer.take_request();
+        has_failed.lock().expect("no thread panics").recv().expect("the other address is tried");
+        peer.send([ok_headers(), data(0, &answer(1))].concat());
+        peer.drain();
+    });
+    let port = first.address.port();
+    let listener = TcpListener::bind(("127.0.0.2", port)).expect("the port is free there");
+    let failed = Mutex::new(failed);
+    let second = Peer::on(listener, move |peer, _| {
+        peer.take_request();
+        peer.send(headers(
+            END_STREAM,
+            &[(":status", b"200"), ("content-type", b"application/grpc"), ("grpc-status", b"13")],
+        ));
+        peer.drain();
+        let _ = failed.lock().expect("no thread panics").send(());
+    });
+    let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
+    let arguments = [&format!("-addr=backend:{port}"), "-all-addresses", "-watch"];
+    let (mut running, _files) = start_with_dns(hosts, NO_NAME_SERVER, &arguments);
+    let (stdout, stderr) = running.follow();
+    assert!(stdout.next().ends_with(&format!(" 127.0.0.1:{port}: status: SERVING")));
+    let line = format!(" {0}: error: watching {0} failed: INTERNAL", second.address);
+    assert!(stderr.next().ends_with(&line));
+    running.signal("-TERM");
+    assert_eq!(running.finish().code, Some(1));
 }
 
 #[test]

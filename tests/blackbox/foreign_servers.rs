@@ -821,6 +821,7 @@ fn what_is_wrong_with_a_response_is_named() {
         ([data(0, &answer(1)), trailers(&[("x-cost", b"3")])], "its trailers have no grpc-status"),
         ([data(0, &answer(1)), data(END_STREAM, &[])], "it ended without trailers, so without a grpc-status"),
         ([data(0, &[9, 0, 0, 0, 2, 8, 1]), ok()], "the message has the unknown compression flag 9"),
+        ([data(0, &[1, 0, 0, 0, 2, 8, 1]), ok()], "the message is compressed in a way that was not agreed on"),
     ] {
         let response = [ok_headers(), body.concat()].concat();
         expect_rpc(&answers(response), &[], &format!("the response is malformed: {cause}"), None);

@@ -504,6 +504,11 @@ peers! {
     ].concat());
     compressed_and_truncated ["-gzip"], fails("rpc", "malformed-response"), answers(complete_answer(Some(b"gzip"), &compressed(&GZIPPED[..12]), OK));
     compressed_nonsense ["-gzip"], fails("rpc", "malformed-response"), answers(complete_answer(Some(b"gzip"), &compressed(b"nonsense"), OK));
+    a_message_of_the_greatest_size [], HEALTHY, answers(complete_answer(None, &message(&padded(4096)), OK));
+    a_message_of_one_byte_more [], fails("rpc", "malformed-response"), answers(complete_answer(None, &message(&padded(4097)), OK));
+    compressed_from_the_greatest_size ["-gzip"], HEALTHY, answers(complete_answer(Some(b"gzip"), &compressed(&gzip(&padded(4096))), OK));
+    compressed_from_one_byte_more ["-gzip"], fails("rpc", "malformed-response"), answers(complete_answer(Some(b"gzip"), &compressed(&gzip(&padded(4097))), OK));
+    compressed_from_the_greatest_size_and_another_status ["-gzip"], fails("rpc", "malformed-response"), answers(complete_answer(Some(b"gzip"), &compressed(&gzip(&[padded(4096), vec![8, 2]].concat())), OK));
     an_unknown_compression_flag [], fails("rpc", "malformed-response"), answers(complete_answer(None, &[2, 0, 0, 0, 2, 8, 1], OK));
     details_that_are_not_base64 [], HEALTHY, answers(complete_answer(None, &answer(1), &[("grpc-status", b"0"), ("grpc-status-details-bin", b"!!! not base64 !!!")]));
     details_that_are_not_base64_with_a_failure [], fails("rpc", "unavailable"), answers(complete_answer(None, &answer(1), &[("grpc-status", b"14"), ("grpc-status-details-bin", b"%%%")]));
@@ -537,6 +542,13 @@ fn grpc_message_is_decoded_and_escaped() {
     let peer = Peer::new(answers(headers(END_STREAM, fields)));
     let line = format!("error: health check of {} failed: UNAVAILABLE: café \\u{{1b}}[31m closed\\n", peer.address);
     Probe::new([peer.addr()]).run().expect_error(1, &line);
+}
+
+/// SERVING in a message of this many bytes, with a field that nobody knows.
+fn padded(bytes: usize) -> Vec<u8> {
+    let length = bytes - 5;
+    let [low, high] = [length % 128 + 128, length / 128].map(|part| u8::try_from(part).expect("two bytes are enough"));
+    [&[8, 1, 0x7a, low, high], &vec![0; length][..]].concat()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

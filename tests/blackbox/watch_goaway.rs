@@ -258,6 +258,43 @@ fn a_new_connection_that_is_refused_once_is_tried_again() {
     assert_eq!((running.finish().code, stderr.rest()), (Some(1), vec!["stopped by SIGTERM".to_owned()]));
 }
 
+/// A complaint about a new connection is told only if the next one meets it again.
+#[test]
+fn a_server_that_complains_about_new_connections_is_told() {
+    for (complaints, code) in [(1, 0), (usize::MAX, 1)] {
+        let (heard, told) = mpsc::channel();
+        let (heard, told) = (Mutex::new(heard), Mutex::new(told));
+        let peer = Peer::new(move |peer, number| {
+            if (1..=complaints).contains(&number) {
+                peer.take_request();
+                peer.send(goaway(0, 11, b"calm"));
+                return peer.drain();
+            }
+            answer_watch(peer, 1);
+            if number == 0 {
+                peer.send(asks_to_leave());
+            } else {
+                // The new connection is in use.
+                heard.lock().expect("no thread panics").send(()).expect("the test is waiting");
+            }
+            peer.drain();
+        });
+        let mut running = Probe::new([&peer.addr(), "-watch"]).start();
+        let (stdout, stderr) = running.follow();
+        assert_eq!(without_time(&stdout.next()), "status: SERVING");
+        if code == 0 {
+            told.lock().expect("no thread panics").recv().expect("the probe comes again");
+        } else {
+            let cause = "the server refused the connection: GOAWAY (ENHANCE_YOUR_CALM): \"calm\"";
+            let line = format!("error: watching {} failed: {cause}", peer.address);
+            assert_eq!(without_time(&stderr.next()), line);
+        }
+        running.signal("-TERM");
+        let ended = (running.finish().code, stderr.rest());
+        assert_eq!(ended, (Some(code), vec!["stopped by SIGTERM".to_owned()]), "{complaints}");
+    }
+}
+
 #[test]
 fn a_server_that_closes_each_connection_soon_is_not_stormed() {
     let peer = Peer::new(|peer, _| {

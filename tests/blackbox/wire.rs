@@ -309,7 +309,8 @@ fn a_goaway_that_always_races_the_request_is_told_at_the_deadline() {
     );
     assert!(ran.code == Some(1) && ran.stderr.starts_with(&begins), "{ran}");
     assert!(ran.stderr.ends_with(" attempts in 500ms)\n"), "{ran}");
-    assert!(peer.connections() > 2, "{ran}");
+    // There are pauses between them.
+    assert!((3..20).contains(&peer.connections()), "{} connections{ran}", peer.connections());
 }
 
 /// A server that complains is not asked again and again.
