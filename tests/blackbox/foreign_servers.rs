@@ -834,6 +834,28 @@ fn what_is_wrong_with_a_response_is_named() {
 }
 
 #[test]
+fn each_http_status_has_its_code_and_hint() {
+    const CREDENTIALS: &str = "the server requires credentials; give them with -rpc-header";
+    const NO_SERVICE: &str = "no gRPC health service answers on this port; probe the port that has it";
+    const PROXY: &str = "a proxy answers here and cannot reach the server behind it";
+    for (status, said, hint) in [
+        ("400", "400 Bad Request (INTERNAL)", None),
+        ("401", "401 Unauthorized (UNAUTHENTICATED)", Some(CREDENTIALS)),
+        ("403", "403 Forbidden (PERMISSION_DENIED)", None),
+        ("405", "405 Method Not Allowed (UNKNOWN)", Some(NO_SERVICE)),
+        ("415", "415 Unsupported Media Type (UNKNOWN)", Some(NO_SERVICE)),
+        ("429", "429 Too Many Requests (UNAVAILABLE)", None),
+        ("500", "500 Internal Server Error (UNKNOWN)", None),
+        ("502", "502 Bad Gateway (UNAVAILABLE)", Some(PROXY)),
+        ("503", "503 Service Unavailable (UNAVAILABLE)", Some("the server, or a proxy before it, is not ready")),
+        ("504", "504 Gateway Timeout (UNAVAILABLE)", Some(PROXY)),
+    ] {
+        let peer = answers(bare(&[(":status", status.as_bytes())]));
+        expect_rpc(&peer, &[], &format!("the server answered HTTP {said}"), hint);
+    }
+}
+
+#[test]
 fn a_flood_of_continuation_frames_is_named() {
     let field = block(&[("x", b"y")]);
     let flood = [frame(HEADERS, 0, 1, &field), frame(CONTINUATION, 0, 1, &field).repeat(1000)].concat();
