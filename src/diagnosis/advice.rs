@@ -1,6 +1,6 @@
 //! The last step: a command line that works, or would, and what to paste into a Dockerfile and into Kubernetes.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
 use tonic::Code;
@@ -173,10 +173,11 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
                 .to_owned()
         }
         Kind::ConnectionRefused => listening(command, basis, facts),
+        Kind::SocketMissing => other_socket(command, basis, facts),
         Kind::ServiceUnknown | Kind::ServiceUnknownStatus => {
             let left_out = services(command, facts);
             if left_out.is_empty() {
-                return "a command that asks for what the server knows".to_owned();
+                return "a command that asks for what the server knows, SERVING or not".to_owned();
             }
             let left_out = left_out.join(", ");
             format!("a command that no longer asks about {left_out}, which the server does not know; name the right service with -service")
@@ -299,6 +300,17 @@ fn listening(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts) -> Str
         }
         _ => SAME.to_owned(),
     }
+}
+
+/// Takes the only socket of the directory that a server listens on.
+fn other_socket(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts) -> String {
+    let (Some(machine), Endpoint::Unix(path)) = (&facts.machine, &basis.target.endpoint) else {
+        return SAME_LATER.to_owned();
+    };
+    let mut beside = machine.sockets.iter().filter(|socket| Path::new(socket).parent() == path.parent());
+    let (Some(only), None) = (beside.next(), beside.next()) else { return SAME_LATER.to_owned() };
+    command.set("addr", Some(&format!("unix:{only}")));
+    "a command for the only socket of that directory that is listened on; whether that is gRPC is not known".to_owned()
 }
 
 /// The TCP port that a command probes, if it probes one.

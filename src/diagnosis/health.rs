@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::time::{milliseconds, share};
+use super::time::milliseconds;
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, NonEmpty, Verdict, status_name},
@@ -124,7 +124,16 @@ pub(crate) fn of_verdicts(verdicts: &NonEmpty<Verdict>) -> Health {
 impl Health {
     /// Asks for the server as a whole, if the user did not, for all services, and for who answers.
     pub(crate) async fn look(&mut self, caller: &Caller<'_>, limit: Duration, deadline: Deadline) {
-        let deadline = share(deadline, limit);
+        let time = limit.min(deadline.remaining() * 2 / 3);
+        let deadline = Deadline::new(Instant::now(), time).or_earlier(Some(deadline));
+        let in_time = |failure: &Failure| {
+            let mut service = Service::of_failure("", failure);
+            if failure.kind == Kind::RpcTimeout && time < limit {
+                service.error = Some("no answer in the time that was left; give more with -timeout".to_owned());
+            }
+            // What the user did not ask about is not asked again.
+            Service { is_late: false, ..service }
+        };
         let trace = Trace::unfollowed();
         let asks_whole = !self.services.iter().any(|service| service.name.is_empty());
         let asks: Vec<Ask<'_>> = [Ask::List].into_iter().chain(asks_whole.then_some(Ask::Check(""))).collect();
@@ -136,7 +145,7 @@ impl Health {
                     let status = statuses.first().map(|(_, status)| status_name(*status)).unwrap_or_default();
                     Service::of_status("", &status)
                 }
-                Err(failure) => Service::of_failure("", &failure),
+                Err(failure) => in_time(&failure),
             });
         }
         match answers.pop() {
@@ -152,7 +161,7 @@ impl Health {
                     self.services.iter().any(|service| service.grpc_code != Some(Code::Unimplemented.into()));
                 self.not_listed = has_service.then(|| "this server has no method List".to_owned());
             }
-            Some(Err(failure)) => self.not_listed = Service::of_failure("", &failure).error,
+            Some(Err(failure)) => self.not_listed = in_time(&failure).error,
             None => {}
         }
         if let Some(Head { http_status, naming }) = head {

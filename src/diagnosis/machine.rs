@@ -1,6 +1,8 @@
 //! The third step: what this machine itself shows of an address that is its own.
 
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::{self, Path};
 
 use serde::Serialize;
 
@@ -64,10 +66,14 @@ pub(crate) async fn look(endpoint: &Endpoint, addresses: &[SocketAddr], deadline
         }
         #[cfg(unix)]
         Endpoint::Unix(path) => {
-            let (sockets, more) = unix();
-            let absolute = std::path::absolute(path).ok();
-            let name = absolute.as_deref().unwrap_or(path).to_str();
-            let is_listened_on = sockets.as_ref().map(|all| all.iter().any(|socket| Some(socket.as_str()) == name));
+            let (mut sockets, more) = unix();
+            let absolute = path::absolute(path).unwrap_or_else(|_| path.clone());
+            let is_it = |socket: &String| Some(socket.as_str()) == absolute.to_str();
+            let is_listened_on = sockets.as_ref().map(|all| all.iter().any(is_it));
+            // Those of its directory first.
+            if let Some(all) = &mut sockets {
+                all.sort_by_key(|socket| Path::new(socket).parent() != absolute.parent());
+            }
             let path = socket_path::look(path, deadline).await;
             Some(Machine { is_listened_on, sockets: named(sockets), more, path, ..Machine::default() })
         }

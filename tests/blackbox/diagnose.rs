@@ -397,6 +397,22 @@ fn slow_servers_are_told_from_stuck_ones() {
     assert!(snippet(&ran, "grpc_health_probe ").contains(" -rpc-timeout=200ms"), "{ran}");
 }
 
+/// What a look had no time for is not the server's fault.
+#[test]
+fn too_little_time_for_a_look_is_told_as_that() {
+    let server = server::by_path(|path| match path {
+        "/grpc.health.v1.Health/List" => Reply::Late(Duration::from_hours(1), vec![]),
+        _ => Reply::Message(vec![8, 1]),
+    });
+    let words = ["-addr=127.0.0.1:PORT", "-rpc-timeout=3s", "-timeout=1500ms"];
+    let ran = Situation::new(server.port(), &words).run(&["-diagnose"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(
+        ran.stdout.contains("  List        no answer in the time that was left; give more with -timeout\n"),
+        "{ran}"
+    );
+}
+
 #[test]
 fn services_that_nobody_asked_about_are_named() {
     let server = ChangingServer::new();
@@ -472,6 +488,11 @@ fn unix_sockets() {
     let ran = Probe::new([format!("-addr=unix:{}", path.display()), "-diagnose".to_owned()]).run();
     assert_eq!(ran.code, Some(0), "{ran}");
     assert!(ran.stdout.contains("  a server listens there\n"), "{ran}");
+    run_healthcheck(&ran).expect_healthy();
+    // A slip in the name.
+    let ran = Probe::new([format!("-addr=unix:{}", files.path("ap.sock").display()), "-diagnose".to_owned()]).run();
+    assert!(ran.code == Some(1) && ran.stdout.contains("  kind       socket-missing\n"), "{ran}");
+    run_command(&ran, &[]).expect_healthy();
     run_healthcheck(&ran).expect_healthy();
     let path = files.write("file", "");
     let ran = Probe::new([format!("-addr=unix:{path}"), "-diagnose".to_owned()]).run();
