@@ -76,8 +76,8 @@ fn accepts_connections(other: SocketAddr) -> String {
 
 /// The hint where something listens on this machine, but not on this port.
 fn nothing_on(port: u16, listening: &[SocketAddr]) -> String {
-    let mut nearest: Vec<SocketAddr> = listening.to_vec();
-    nearest.sort_by_key(|address| (address.port().abs_diff(port), *address));
+    let mut nearest = listening.to_vec();
+    listeners::sort_by_distance(&mut nearest, port);
     let shown: Vec<String> = nearest.iter().take(MAX_NAMED).map(ToString::to_string).collect();
     let more = listening.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
     format!("nothing listens on port {port} here, but on {}; is the server up, and on this port?", listed(&shown, more))

@@ -30,6 +30,11 @@ pub(crate) fn tcp() -> Option<Vec<SocketAddr>> {
     Some(all)
 }
 
+/// Sorts addresses by how far their ports are from this one.
+pub(super) fn sort_by_distance(addresses: &mut [SocketAddr], port: u16) {
+    addresses.sort_unstable_by_key(|address| (address.port().abs_diff(port), *address));
+}
+
 /// The unix sockets that accept connections: paths, and abstract names after an `@`. `None`: the system does not say.
 #[cfg(unix)]
 pub(crate) fn unix() -> Option<Vec<String>> {

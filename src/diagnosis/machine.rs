@@ -59,21 +59,23 @@ pub(crate) async fn look(endpoint: &Endpoint, addresses: &[SocketAddr], deadline
             let more = listening.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
             // Those of the port that was asked for first, then those near it.
             let mut listening = listening;
-            let port = own[0].port();
-            listening.sort_by_key(|address| (address.port().abs_diff(port), address.port()));
+            listeners::sort_by_distance(&mut listening, own[0].port());
             listening.truncate(MAX_NAMED);
             Some(Machine { is_listened_on: Some(is_listened_on), listening, more, ..Machine::default() })
         }
         #[cfg(unix)]
         Endpoint::Unix(path) => {
-            let (mut sockets, more) = unix();
+            let (sockets, more) = unix();
             let absolute = path::absolute(path).unwrap_or_else(|_| path.clone());
             let is_it = |socket: &String| Some(socket.as_str()) == absolute.to_str();
             let is_listened_on = sockets.as_ref().map(|all| all.iter().any(is_it));
             // Those of its directory first.
-            if let Some(all) = &mut sockets {
-                all.sort_by_key(|socket| Path::new(socket).parent() != absolute.parent());
-            }
+            let sockets = sockets.map(|all| {
+                let is_beside = |socket: &String| Path::new(socket).parent() == absolute.parent();
+                let (mut beside, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_beside);
+                beside.extend(others);
+                beside
+            });
             let path = socket_path::look(path, deadline).await;
             Some(Machine { is_listened_on, sockets: named(sockets), more, path, ..Machine::default() })
         }

@@ -117,7 +117,7 @@ pub(crate) async fn look(target: &Target, place: Place, way: &Way, deadline: Dea
                 // As a probe does it, with our certificate.
                 opened = Some(begin(&target, security, deadline, &Trace::unfollowed()).await);
             }
-            try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline).await;
+            Box::pin(try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline)).await;
             certificate = look.as_ref().and_then(|look| Certificate::new(look, client, opened.as_ref()));
         }
         Way::Probe(security @ Security::Plaintext) => {
@@ -130,15 +130,15 @@ pub(crate) async fn look(target: &Target, place: Place, way: &Way, deadline: Dea
             ));
             opened = Some(plaintext);
             if may_be_tls && let Some(name) = tls::server_name_of(&name) {
-                let client = looking_client(Some(Trust::System), name, true, deadline).await;
-                certificate = look_without_identity(&target, place, client, &mut protocol, deadline).await.1;
+                let client = Box::pin(looking_client(Some(Trust::System), name, true, deadline)).await;
+                certificate = Box::pin(look_without_identity(&target, place, client, &mut protocol, deadline)).await.1;
             }
         }
         Way::TlsAlone { trust, server_name, needs_alpn } => {
-            let client = looking_client(trust.clone(), server_name.clone(), *needs_alpn, deadline).await;
-            let (look, seen) = look_without_identity(&target, place, client, &mut protocol, deadline).await;
+            let client = Box::pin(looking_client(trust.clone(), server_name.clone(), *needs_alpn, deadline)).await;
+            let (look, seen) = Box::pin(look_without_identity(&target, place, client, &mut protocol, deadline)).await;
             protocol.fits = protocol.http2_in_tls == Some(true);
-            try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline).await;
+            Box::pin(try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline)).await;
             certificate = seen;
         }
     }
