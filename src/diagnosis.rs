@@ -33,7 +33,7 @@ pub(crate) use self::{
     http2::Http2,
     machine::{Machine, look as look_at_machine},
     names::{Names, look as look_up},
-    protocol::{Looks, Protocol, Way, look as look_at},
+    protocol::{Looks, Protocol, TlsAlone, Way, look as look_at},
     time::share,
     verdict::{Verdict, of as judge},
 };

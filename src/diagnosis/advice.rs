@@ -76,7 +76,7 @@ pub(crate) fn of(basis: &Basis<'_>, facts: &Facts) -> Advice {
         needs.push("the secrets that are shown as *** here".to_owned());
     }
     let effect = change(&mut command, basis, facts, &mut needs);
-    let limit = slow_limits(basis, facts).map_or(basis.limit, |[_, limit]| limit);
+    let limit = time_for_slow(basis, facts).map_or(basis.limit, |time| time.overall);
     let mut in_container = command.clone();
     if let (Some(port), None) = (port_of(&command), &facts.machine) {
         // Inside the server's own container, it is this machine.
@@ -112,18 +112,15 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
     };
     let certificate = facts.certificate.as_ref();
     let speaks_tls = facts.protocol.as_ref().is_some_and(Protocol::speaks_tls);
-    if let Some([rpc_timeout, limit]) = slow_limits(basis, facts) {
-        command.set("rpc-timeout", Some(&format_duration(rpc_timeout)));
+    if let Some(Time { rpc, overall }) = time_for_slow(basis, facts) {
+        command.set("rpc-timeout", Some(&format_duration(rpc)));
         if command.has("timeout") {
-            command.set("timeout", Some(&format_duration(limit)));
+            command.set("timeout", Some(&format_duration(overall)));
         }
         return "a command that gives the server twice the time that it took".to_owned();
     }
     match kind {
-        Kind::AltsOtherProtocol if is_plaintext(facts) => {
-            command.remove_security();
-            "a command that speaks plaintext, as the server does (or find the server's ALTS port)".to_owned()
-        }
+        Kind::AltsOtherProtocol if speaks_plaintext(facts) => plaintext(command, "ALTS"),
         _ if !command.has("tls") && !command.has("spiffe") && speaks_tls => {
             command.set("tls", None);
             if let Some(certificate) = certificate {
@@ -137,14 +134,15 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
             }
             "a command that speaks TLS, as the server does".to_owned()
         }
-        Kind::TlsPlaintextServer => plaintext(command),
-        _ if is_about_files(kind) && command.has("tls") && is_plaintext(facts) => plaintext(command),
+        Kind::TlsPlaintextServer => plaintext(command, "TLS"),
+        // A file that cannot be used, of TLS that is not needed.
+        _ if kind.phase() == Phase::Usage && command.has("tls") && speaks_plaintext(facts) => plaintext(command, "TLS"),
         Kind::NoTrustAnchors => {
             let Some(certificate) = certificate else { return SAME_LATER.to_owned() };
             verify(command, certificate, needs);
             "a command that verifies the certificate that the server has".to_owned()
         }
-        _ if is_about_files(kind) => {
+        _ if kind.phase() == Phase::Usage => {
             if let (Some(path), Some(certificate)) = (command.value("tls-ca-cert"), certificate)
                 && !certificate.verified
             {
@@ -198,11 +196,19 @@ fn change(command: &mut CommandLine, basis: &Basis<'_>, facts: &Facts, needs: &m
     }
 }
 
-/// The `-rpc-timeout` for a server that is only slow, and the `-timeout` that goes with it.
-fn slow_limits(basis: &Basis<'_>, facts: &Facts) -> Option<[Duration; 2]> {
+/// How long a server that is only slow should have.
+struct Time {
+    /// For `-rpc-timeout`.
+    rpc: Duration,
+    /// For `-timeout`.
+    overall: Duration,
+}
+
+/// Twice the time that a server took which did not answer in time. `None` for another fault, or if it never answered.
+fn time_for_slow(basis: &Basis<'_>, facts: &Facts) -> Option<Time> {
     let took = facts.health.as_ref().filter(|_| !basis.healthy)?.slowness()?;
-    let rpc_timeout = Duration::from_secs((took * 2).as_secs() + 1);
-    Some([rpc_timeout, basis.connect_timeout + rpc_timeout])
+    let rpc = Duration::from_secs((took * 2).as_secs() + 1);
+    Some(Time { rpc, overall: basis.connect_timeout + rpc })
 }
 
 /// Sets what verifies this certificate.
@@ -229,18 +235,14 @@ fn issuer(path: &str, certificate: &Certificate) -> String {
     }
 }
 
-/// Whether a file of the user cannot be used, or one is missing.
-fn is_about_files(kind: Kind) -> bool {
-    kind.phase() == Phase::Usage
-}
-
-fn is_plaintext(facts: &Facts) -> bool {
+fn speaks_plaintext(facts: &Facts) -> bool {
     facts.protocol.as_ref().is_some_and(|protocol| protocol.speaks_plaintext)
 }
 
-fn plaintext(command: &mut CommandLine) -> String {
+/// Leaves out what secures the connection, of which the server has nothing at this port.
+fn plaintext(command: &mut CommandLine, secured_by: &str) -> String {
     command.remove_security();
-    "a command that speaks plaintext, as the server does (or find the server's TLS port)".to_owned()
+    format!("a command that speaks plaintext, as the server does (or find the server's {secured_by} port)")
 }
 
 fn give_certificate(command: &mut CommandLine, authorities: &[String], needs: &mut Vec<String>) {
@@ -347,7 +349,7 @@ fn kubernetes(command: &CommandLine, facts: &Facts) -> Kubernetes {
         probe: if command.has("alive") { "livenessProbe" } else { "readinessProbe" },
         note: match not_grpc {
             Some(why) => why,
-            None if is_plaintext(facts) => "the kubelet's own probe is enough, and needs no binary in the image",
+            None if speaks_plaintext(facts) => "the kubelet's own probe is enough, and needs no binary in the image",
             None => "the kubelet's own probe is enough if the server speaks plaintext at the pod's address",
         },
     }

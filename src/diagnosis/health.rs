@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::time::milliseconds;
+use super::time::{milliseconds, thirds};
 use crate::{
     deadline::Deadline,
     outcome::{Failure, Kind, NonEmpty, Verdict, status_name},
@@ -124,11 +124,11 @@ pub(crate) fn of_verdicts(verdicts: &NonEmpty<Verdict>) -> Health {
 impl Health {
     /// Asks for the server as a whole, if the user did not, for all services, and for who answers.
     pub(crate) async fn look(&mut self, caller: &Caller<'_>, limit: Duration, deadline: Deadline) {
-        let time = limit.min(deadline.remaining() * 2 / 3);
-        let deadline = Deadline::new(Instant::now(), time).or_earlier(Some(deadline));
-        let in_time = |failure: &Failure| {
+        let patience = limit.min(thirds(2, deadline));
+        let deadline = Deadline::new(Instant::now(), patience).or_earlier(Some(deadline));
+        let failed = |failure: &Failure| {
             let mut service = Service::of_failure("", failure);
-            if failure.kind == Kind::RpcTimeout && time < limit {
+            if failure.kind == Kind::RpcTimeout && patience < limit {
                 service.error = Some("no answer in the time that was left; give more with -timeout".to_owned());
             }
             // What the user did not ask about is not asked again.
@@ -145,7 +145,7 @@ impl Health {
                     let status = statuses.first().map(|(_, status)| status_name(*status)).unwrap_or_default();
                     Service::of_status("", &status)
                 }
-                Err(failure) => in_time(&failure),
+                Err(failure) => failed(&failure),
             });
         }
         match answers.pop() {
@@ -161,7 +161,7 @@ impl Health {
                     self.services.iter().any(|service| service.grpc_code != Some(Code::Unimplemented.into()));
                 self.not_listed = has_service.then(|| "this server has no method List".to_owned());
             }
-            Some(Err(failure)) => self.not_listed = in_time(&failure).error,
+            Some(Err(failure)) => self.not_listed = failed(&failure).error,
             None => {}
         }
         if let Some(Head { http_status, naming }) = head {
@@ -177,7 +177,7 @@ impl Health {
         if late.is_empty() {
             return;
         }
-        let patience = PATIENCE.min(deadline.remaining() * 2 / 3);
+        let patience = PATIENCE.min(thirds(2, deadline));
         let settings = Settings { rpc_timeout: patience, ..caller.settings.clone() };
         let caller = Caller { settings: &settings, ..*caller };
         let names: Vec<String> = late.iter().map(|index| self.services[*index].name.clone()).collect();
@@ -196,14 +196,15 @@ impl Health {
         }
     }
 
-    /// How long the services take that did not answer in time, if they answer at all.
+    /// How long the services take that did not answer in time. `None` if there are none, or if one of them does not answer at
+    /// all.
     pub(super) fn slowness(&self) -> Option<Duration> {
-        let mut late = self.services.iter().filter(|service| service.is_late).peekable();
-        late.peek()?;
-        late.map(|service| service.again.as_ref().filter(|again| again.has_status).map(|again| again.took))
-            .collect::<Option<Vec<_>>>()?
-            .into_iter()
-            .max()
+        let mut slowest = None;
+        for service in self.services.iter().filter(|service| service.is_late) {
+            let again = service.again.as_ref().filter(|again| again.has_status)?;
+            slowest = slowest.max(Some(again.took));
+        }
+        slowest
     }
 }
 

@@ -80,9 +80,17 @@ pub(crate) struct Looks {
 pub(crate) enum Way {
     /// As a probe reaches it.
     Probe(Security),
-    /// By TLS alone, where the files of a probe, or its SPIFFE identity, cannot be had. Nothing follows the handshake. Trust
-    /// anchors of files are used if they can be.
-    TlsAlone { trust: Option<Trust>, server_name: ServerName<'static>, needs_alpn: bool },
+    /// By TLS alone, where the files of a probe, or its SPIFFE identity, cannot be had.
+    TlsAlone(TlsAlone),
+}
+
+/// A handshake in which we show no certificate, and after which nothing follows.
+#[derive(Debug)]
+pub(crate) struct TlsAlone {
+    /// What to verify the server by, if it can be used. `None` for SPIFFE.
+    pub(crate) trust: Option<Trust>,
+    pub(crate) server_name: ServerName<'static>,
+    pub(crate) needs_alpn: bool,
 }
 
 /// Looks at one place of the target, in the way of the flags.
@@ -130,13 +138,12 @@ pub(crate) async fn look(target: &Target, place: Place, way: &Way, deadline: Dea
             ));
             opened = Some(plaintext);
             if may_be_tls && let Some(name) = tls::server_name_of(&name) {
-                let client = Box::pin(looking_client(Some(Trust::System), name, true, deadline)).await;
-                certificate = Box::pin(look_without_identity(&target, place, client, &mut protocol, deadline)).await.1;
+                let tls = TlsAlone { trust: Some(Trust::System), server_name: name, needs_alpn: true };
+                certificate = Box::pin(look_at_tls_alone(&target, place, &tls, &mut protocol, deadline)).await.1;
             }
         }
-        Way::TlsAlone { trust, server_name, needs_alpn } => {
-            let client = Box::pin(looking_client(trust.clone(), server_name.clone(), *needs_alpn, deadline)).await;
-            let (look, seen) = Box::pin(look_without_identity(&target, place, client, &mut protocol, deadline)).await;
+        Way::TlsAlone(tls) => {
+            let (look, seen) = Box::pin(look_at_tls_alone(&target, place, tls, &mut protocol, deadline)).await;
             protocol.fits = protocol.http2_in_tls == Some(true);
             Box::pin(try_plaintext_after(look.as_ref(), &target, &mut protocol, deadline)).await;
             certificate = seen;
@@ -280,47 +287,35 @@ fn is_answer_in_tls(look: &Look) -> bool {
     })
 }
 
-/// A client that only looks, and why it can verify nothing, if it cannot.
-struct LookingClient {
-    client: tls::Client,
-    verifies_nothing: Option<&'static str>,
-}
-
-/// A client with these trust anchors and no certificate. Where they cannot be used it can still look.
-async fn looking_client(
-    trust: Option<Trust>,
-    name: ServerName<'static>,
-    needs_alpn: bool,
-    deadline: Deadline,
-) -> Option<LookingClient> {
-    let (deadline, trace) = (share(deadline, LIMIT), Trace::unfollowed());
-    let by = |trust| Files { trust, identity: None };
-    let why = match &trust {
-        None => "the Workload API gave nothing to verify it with",
-        Some(Trust::System) => "there are no trusted certificates on this system",
-        Some(Trust::File(_) | Trust::Anyone) => "the trusted certificates cannot be used",
-    };
-    if let Some(trust) = trust
-        && let Ok(client) = tls::Client::from_files(&by(trust), name.clone(), deadline, &trace).await
-    {
-        return Some(LookingClient { client: client.needs_alpn(needs_alpn), verifies_nothing: None });
-    }
-    let client = tls::Client::from_files(&by(Trust::Anyone), name, deadline, &trace).await.ok()?;
-    Some(LookingClient { client: client.needs_alpn(needs_alpn), verifies_nothing: Some(why) })
-}
-
-/// Looks at the server's TLS, and at its certificate, and shows none.
-async fn look_without_identity(
+/// Looks at the server's TLS, and at its certificate. Where nothing can verify that, it is looked at all the same.
+async fn look_at_tls_alone(
     target: &Target,
     place: Place,
-    client: Option<LookingClient>,
+    tls: &TlsAlone,
     protocol: &mut Protocol,
     deadline: Deadline,
 ) -> (Option<Look>, Option<Certificate>) {
-    let Some(LookingClient { client, verifies_nothing }) = client else { return (None, None) };
+    let TlsAlone { trust, server_name, needs_alpn } = tls;
+    let (files_deadline, trace) = (share(deadline, LIMIT), Trace::unfollowed());
+    let client = async |trust| {
+        let files = Files { trust, identity: None };
+        tls::Client::from_files(&files, server_name.clone(), files_deadline, &trace).await.ok()
+    };
+    let verifying = match trust {
+        Some(trust) => client(trust.clone()).await,
+        None => None,
+    };
+    let can_verify = verifying.is_some();
+    let client = if can_verify { verifying } else { client(Trust::Anyone).await };
+    let Some(client) = client.map(|client| client.needs_alpn(*needs_alpn)) else { return (None, None) };
     let look = Box::pin(look_at_tls(target, place, &client, protocol, deadline)).await;
     let mut certificate = look.as_ref().and_then(|look| Certificate::new(look, &client, None));
-    if let (Some(certificate), Some(why)) = (certificate.as_mut(), verifies_nothing) {
+    if let Some(certificate) = certificate.as_mut().filter(|_| !can_verify) {
+        let why = match trust {
+            None => "the Workload API gave nothing to verify it with",
+            Some(Trust::System) => "there are no trusted certificates on this system",
+            Some(Trust::File(_) | Trust::Anyone) => "the trusted certificates cannot be used",
+        };
         why.clone_into(&mut certificate.by);
     }
     (look, certificate)

@@ -12,9 +12,13 @@ const UNIT: Duration = Duration::from_millis(10);
 
 /// The deadline of a step: `most`, but no more than a third of what is left until `deadline`.
 pub(crate) fn share(deadline: Deadline, most: Duration) -> Deadline {
-    let third = deadline.remaining() / 3;
-    let rounded = UNIT * u32::try_from(third.as_millis() / UNIT.as_millis()).unwrap_or(u32::MAX).max(1);
-    Deadline::new(Instant::now(), rounded.min(most)).or_earlier(Some(deadline))
+    Deadline::new(Instant::now(), thirds(1, deadline).min(most)).or_earlier(Some(deadline))
+}
+
+/// One or two thirds of what is left until `deadline`, in whole units.
+pub(super) fn thirds(count: u32, deadline: Deadline) -> Duration {
+    let part = deadline.remaining() * count / 3;
+    UNIT * u32::try_from(part.as_millis() / UNIT.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 /// Writes a duration in milliseconds, to the microsecond.

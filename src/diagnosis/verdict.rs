@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{connections::Attempt, facts::Facts};
+use super::{connections::Attempt, facts::Facts, health::Service};
 use crate::{
     duration::{format_duration, to_microseconds},
     net::{Endpoint, Host, Target},
@@ -152,22 +152,23 @@ fn services(facts: &Facts) -> Option<String> {
     if names.is_empty() {
         return Some("it knows no service by name; leave -service out to ask for the server as a whole".to_owned());
     }
+    Some(format!("it knows {}", some_of(&names)))
+}
+
+/// The first of these names.
+fn some_of(names: &[&str]) -> String {
     let more = if names.len() > MAX_NAMES { ", …" } else { "" };
-    Some(format!("it knows {}{more}", names[..names.len().min(MAX_NAMES)].join(", ")))
+    names[..names.len().min(MAX_NAMES)].join(", ") + more
 }
 
 /// The services that are not SERVING, and that nobody asked about.
 fn not_asked(facts: &Facts) -> Option<String> {
     let health = facts.health.as_ref()?;
     let is_asked = |name: &str| health.services.iter().any(|service| service.name == name);
-    let others = health.listed.iter().flatten().filter(|service| !is_asked(&service.name));
-    let others: Vec<&str> = others
-        .filter(|service| service.status.as_deref() != Some("SERVING"))
-        .map(|service| service.name.as_str())
-        .collect();
-    let more = if others.len() > MAX_NAMES { ", …" } else { "" };
-    let names = others[..others.len().min(MAX_NAMES)].join(", ");
-    (!others.is_empty()).then(|| format!("not SERVING, and not asked about with -service: {names}{more}"))
+    let is_unhealthy = |service: &&Service| service.status.as_deref() != Some("SERVING");
+    let others = health.listed.iter().flatten().filter(is_unhealthy).map(|service| service.name.as_str());
+    let others: Vec<&str> = others.filter(|name| !is_asked(name)).collect();
+    (!others.is_empty()).then(|| format!("not SERVING, and not asked about with -service: {}", some_of(&others)))
 }
 
 /// How slow a server is that did not answer in time.

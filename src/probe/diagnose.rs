@@ -13,7 +13,7 @@ use super::{
 use crate::{
     connection::{Connection, Security},
     deadline::Deadline,
-    diagnosis::{self, Address, Basis, CommandLine, Facts, Looks, Place, Way, share},
+    diagnosis::{self, Address, Basis, CommandLine, Facts, Looks, Place, TlsAlone, Way, share},
     net::{self, Endpoint, Host},
     outcome::{Failure, Health, Kind, NonEmpty, ProbeResult, health_of},
     report::{Diagnosis, Progress, Style},
@@ -164,7 +164,7 @@ async fn way(plan: &Plan, deadline: Deadline) -> Option<Way> {
                 Credentials::Files(Files { trust, .. }) => Some(trust.clone()),
                 Credentials::Spiffe(_) => None,
             };
-            Some(Way::TlsAlone { trust, server_name: server_name.clone(), needs_alpn: *needs_alpn })
+            Some(Way::TlsAlone(TlsAlone { trust, server_name: server_name.clone(), needs_alpn: *needs_alpn }))
         }
         (Err(_), _) => None,
     }

@@ -1,14 +1,14 @@
 //! `-all-addresses`: probes every address of a name and reports which of them are unhealthy.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     sync::{Arc, Condvar, Mutex, mpsc},
 };
 
 use tonic_health::ServingStatus::{NotServing, Serving};
 
 use crate::support::{
-    dns::{Behavior, name_server_on, run_with_dns, start_with_dns},
+    dns::{Behavior, NO_NAME_SERVER, name_server_on, run_with_dns, start_with_dns},
     frames::{END_STREAM, answer, data, headers, ok_headers, serving},
     peer::Peer,
     pki::{Authority, Files},
@@ -17,7 +17,6 @@ use crate::support::{
     server::{self, ChangingServer},
 };
 
-const NO_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 98);
 const REFUSED_HINT: &str = "hint: nothing listens there; is the server up, and on this port?";
 
 /// Three addresses for one name.

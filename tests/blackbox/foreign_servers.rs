@@ -19,7 +19,7 @@ use rustls::{
 };
 
 use crate::support::{
-    dns::run_with_dns,
+    dns::{NO_NAME_SERVER, run_with_dns},
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, answer, block, data, frame, goaway, headers,
         ok_headers, rst_stream, serving, settings, trailers,
@@ -995,7 +995,7 @@ fn a_watch_that_ends_tells_the_session_of_each_address() {
     });
     let addr = format!("-addr=backend:{}", peer.address.port());
     let flags = ["-all-addresses", "-watch", "-tls", "-tls-server-name=127.0.0.1", &pki.ca, "-output=json"];
-    let ran = run_with_dns(names, [127, 53, 0, 98].into(), &[&[addr.as_str()], &flags[..]].concat());
+    let ran = run_with_dns(names, NO_NAME_SERVER, &[&[addr.as_str()], &flags[..]].concat());
     let mut lines: Vec<serde_json::Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
     lines.sort_by_key(|line| line["peer"].to_string());

@@ -15,6 +15,9 @@ use super::{
     probe::{Probe, RunResult, Running},
 };
 
+/// An address where no name server is, for names that are in the hosts file.
+pub const NO_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 98);
+
 /// How a name server answers.
 #[derive(Clone)]
 pub enum Behavior {

@@ -212,6 +212,7 @@ pub fn by_path(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server 
 }
 
 async fn answer(mut respond: SendResponse<Bytes>, reply: Reply) -> Option<()> {
+    // The slowness of a server is what such a test is about.
     if let Reply::Late(delay, _) = reply {
         tokio::time::sleep(delay).await;
     }
