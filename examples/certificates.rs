@@ -4,7 +4,7 @@
 //! cargo run --example certificates -- --directory . --name localhost --name 127.0.0.1
 //! ```
 //!
-//! It writes ca.pem, server.pem, server.key, client.pem and client.key, unless they exist.
+//! It writes ca.pem, server.pem, server.key, client.pem and client.key, unless ca.pem exists.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,9 +16,19 @@ use clap::{Arg, ArgAction, Command, value_parser};
 mod pki;
 mod usage;
 
+const AFTER_HELP: &str = "\
+It writes ca.pem, server.pem, server.key, client.pem and client.key, unless ca.pem exists. Then:
+
+  cargo run --example health_server -- --addr 127.0.0.1:50051 --tls-cert server.pem --tls-key server.key
+  cargo run -- -addr=localhost:50051 -tls -tls-ca-cert=ca.pem
+
+With `--client-ca ca.pem` the server demands a client certificate:
+`-tls-client-cert=client.pem -tls-client-key=client.key`.";
+
 fn main() -> Result<()> {
     let command = Command::new("certificates")
         .about("Creates a CA, a server certificate and a client certificate, to try TLS with")
+        .after_help(AFTER_HELP)
         .arg(
             Arg::new("directory")
                 .long("directory")
@@ -51,7 +61,9 @@ fn main() -> Result<()> {
     let directory: &PathBuf = arguments.get_one("directory").expect("it is required");
     let names: Vec<String> = arguments.get_many("name").into_iter().flatten().cloned().collect();
     let valid_for = Duration::from_secs(*arguments.get_one("seconds").expect("it has a default"));
-    if directory.join(pki::LAST).exists() && !arguments.get_flag("renew") {
+    let last = directory.join(pki::LAST);
+    if last.exists() && !arguments.get_flag("renew") {
+        eprintln!("{} exists: nothing is written; --renew writes all anew", last.display());
         return Ok(());
     }
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;

@@ -76,6 +76,10 @@ impl Shared {
     }
 }
 
+const AFTER_HELP: &str = "\
+It prints `listening on ADDRESS` when it is ready, and runs until it is stopped. A line NAME=STATUS on its standard input
+changes a status while it runs; SIGUSR1 means =NOT_SERVING and SIGUSR2 means =SERVING.";
+
 /// The command line of `health_server`.
 pub fn command() -> Command {
     let file = |id, help| Arg::new(id).long(id).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help);
@@ -85,6 +89,7 @@ pub fn command() -> Command {
 
     let command = Command::new("health_server")
         .about("A gRPC server with the health service")
+        .after_help(AFTER_HELP)
         .arg(
             Arg::new("addr")
                 .long("addr")

@@ -23,6 +23,9 @@ pub fn help(command: &Command) -> String {
     for (flag, meaning) in flags {
         help += &format!("  {flag:width$}  {meaning}\n");
     }
+    if let Some(more) = command.get_after_help() {
+        help += &format!("\n{more}\n");
+    }
     help
 }
 

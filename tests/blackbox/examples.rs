@@ -33,8 +33,9 @@ fn keys_can_be_read_by_their_owner_alone() {
 fn help_has_every_flag() {
     let command = Command::new("example")
         .about("Does this")
+        .after_help("It does it once.")
         .arg(Arg::new("name").long("name").value_name("NAME").default_value("localhost").help("A name"))
         .arg(Arg::new("renew").long("renew").action(ArgAction::SetTrue).help("Anew"));
-    let help = "Does this\n\n  --name NAME  A name (default: localhost)\n  --renew      Anew\n";
+    let help = "Does this\n\n  --name NAME  A name (default: localhost)\n  --renew      Anew\n\nIt does it once.\n";
     assert_eq!(usage::help(&command), help);
 }
