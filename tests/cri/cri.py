@@ -12,7 +12,8 @@ import sys
 import time
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "kubelet"))
-from node import PATIENCE, ROOT, SERVER_IMAGE, SOCKET, command, expect, node, run_cases, until
+from node import ROOT, SERVER_IMAGE, SOCKET, command, node
+from suite import PATIENCE, expect, run_cases, until
 
 MADE = ROOT / "target/cri"
 CRICTL = [MADE / "crictl", "--config=/run/crictl.yaml"]
@@ -115,7 +116,7 @@ def main():
     endpoints = {"runtime-endpoint": SOCKET, "image-endpoint": SOCKET, "timeout": 60}
     pathlib.Path("/run/crictl.yaml").write_text(json.dumps(endpoints))
     with node(MADE, pathlib.Path(sys.argv[1])):
-        return run_cases(CASES)
+        return run_cases(CASES, sys.argv[2:])
 
 
 sys.exit(main())

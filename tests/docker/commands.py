@@ -1,13 +1,14 @@
-"""What all cases use: programs that they run, what they expect, and what they print."""
+"""What all cases use: programs that they run, and what they print."""
 
 import pathlib
 import subprocess
+import sys
 import threading
-import time
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from suite import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
-# How long anything may take; what takes longer hangs.
-PATIENCE = 60
 # What the case of this thread prints. Cases run side by side, and each prints when it has ended.
 _case = threading.local()
 
@@ -28,22 +29,6 @@ def docker(*arguments, stdin=None):
 
 
 def command(*words, stdin=None, env=None):
-    ran = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=5 * PATIENCE, cwd=ROOT, env=env)
+    ran = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=3 * PATIENCE, cwd=ROOT, env=env)
     assert ran.returncode == 0, f"$ {' '.join(words)}\nexit code {ran.returncode}\n{ran.stdout}{ran.stderr}"
     return ran.stdout.strip()
-
-
-def expect(got, wanted):
-    assert got == wanted, f"expected {wanted!r}\n     got {got!r}"
-
-
-def until(look, patience=PATIENCE):
-    """Looks until there is nothing wrong, for changes that nobody tells."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return look()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)

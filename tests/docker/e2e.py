@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 import urllib.error
 import urllib.request
 
@@ -23,7 +22,8 @@ import yaml
 
 import podman
 import swarm
-from commands import PATIENCE, ROOT, collect, command, docker, expect, say, until
+from commands import ROOT, collect, command, docker, say
+from suite import PATIENCE, chosen, expect, outcome, summary, until
 
 # So many cases run at once. They wait more than they work.
 AT_ONCE = 4
@@ -592,33 +592,26 @@ CASES = [
 ]
 
 
-def outcome(case):
-    """Runs a case: whether it passed, and what to print."""
-    name = case.__name__.replace("_", " ")
-    lines = collect()
-    began = time.monotonic()
-    try:
-        case()
-    except Exception:
-        lines += ["      " + line for line in traceback.format_exc().splitlines()]
-        return False, "\n".join([f"FAIL  {name}", *lines])
-    return True, "\n".join([f"ok    {name} ({time.monotonic() - began:.0f} s)", *lines])
+def outcome_with_words(case):
+    """Runs a case: whether it passed, and what to print, with what it said."""
+    said = collect()
+    passed, (first, *why) = outcome(case)
+    return passed, "\n".join([first, *said, *why])
 
 
 def main():
     assert os.environ.get("DOCKER_HOST"), "DOCKER_HOST must name an engine: tests/docker/run starts one"
     Container.health_changes = HealthChanges()
-    cases = [case for case in CASES if all(word in case.__name__ for word in sys.argv[1:])]
-    failed = 0
+    passed = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as threads:
-        for done in concurrent.futures.as_completed([threads.submit(outcome, case) for case in cases]):
-            passed, text = done.result()
-            failed += not passed
+        runs = [threads.submit(outcome_with_words, case) for case in chosen(CASES, sys.argv[1:])]
+        for done in concurrent.futures.as_completed(runs):
+            has_passed, text = done.result()
+            passed.append(has_passed)
             print(text, flush=True)
     Container.health_changes.events.kill()
     swarm.leave()
-    print(f"{len(cases) - failed} passed, {failed} failed")
-    sys.exit(1 if failed or not cases else 0)
+    return summary(passed)
 
 
-main()
+sys.exit(main())

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import tempfile
 
-from commands import PATIENCE, ROOT, command, docker, expect, say, until
+from commands import ROOT, command, docker, say
+from suite import PATIENCE, expect, until
 
 # A user that no system has, and that has other users for its containers.
 USER = 64999

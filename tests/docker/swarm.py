@@ -3,7 +3,8 @@
 import contextlib
 import json
 
-from commands import PATIENCE, command, docker, expect, say, until
+from commands import command, docker, say
+from suite import PATIENCE, expect, until
 
 SERVICE = "shop_cart"
 # Updates go in steps of seconds.

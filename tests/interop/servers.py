@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import queue
 import re
@@ -73,9 +74,11 @@ class Server:
     def __init__(self, library, folder, listeners):
         self.listeners = listeners
         self.log = pathlib.Path(tempfile.mkstemp(dir=folder, prefix=library.slug, suffix=".log")[1])
+        # Tomcat leaves directories behind when it is killed, and Java does not know TMPDIR.
+        temporary = f"-Djava.io.tmpdir={folder}"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*library.command, *listeners.values()],
+                [*library.command, *listeners.values()], env=os.environ | {"JAVA_TOOL_OPTIONS": temporary},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )
         self.lines = queue.Queue()

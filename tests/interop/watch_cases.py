@@ -19,6 +19,20 @@ def stopped(watch, *words):
         assert stderr == "stopped by SIGTERM\n", f"stderr: {stderr!r}"
 
 
+def of_changing(cell, address, *flags):
+    """A watch of a service that is not serving, and that has said so."""
+    cell.server.say("changing=NOT_SERVING")
+    watch = cell.watch(cell.address(address), "-service=changing", *flags)
+    watch.expect("at first", DOWN)
+    return watch
+
+
+def ends_well_after_a_change(cell, watch):
+    cell.server.say("changing=SERVING")
+    watch.expect("after the change", SERVING)
+    stopped(watch)
+
+
 @case("Watch: a service that is not there yet")
 def registered_late(cell):
     watch = cell.watch(cell.address("plaintext"), "-service=new")
@@ -30,9 +44,7 @@ def registered_late(cell):
 
 @case("Watch: changes")
 def changes(cell):
-    cell.server.say("changing=NOT_SERVING")
-    watch = cell.watch(cell.address("plaintext"), "-service=changing")
-    watch.expect("at first", DOWN)
+    watch = of_changing(cell, "plaintext")
     for status, line in (("SERVING", SERVING), ("NOT_SERVING", DOWN), ("SERVING", SERVING)):
         cell.server.say(f"changing={status}")
         watch.expect(status, line)
@@ -41,54 +53,36 @@ def changes(cell):
 
 @case("Watch: over TLS")
 def over_tls(cell):
-    cell.server.say("changing=NOT_SERVING")
-    watch = cell.watch(cell.address("tls"), "-service=changing", "-tls", f"-tls-ca-cert={cell.made.ca}")
-    watch.expect("at first", DOWN)
-    cell.server.say("changing=SERVING")
-    watch.expect("SERVING", SERVING)
-    stopped(watch)
+    watch = of_changing(cell, "tls", "-tls", f"-tls-ca-cert={cell.made.ca}")
+    ends_well_after_a_change(cell, watch)
 
 
 @case("Watch: gzip")
 def compressed(cell):
-    cell.server.say("changing=NOT_SERVING")
-    watch = cell.watch(cell.address("plaintext"), "-service=changing", "-gzip")
-    watch.expect("at first", DOWN)
-    cell.server.say("changing=SERVING")
-    watch.expect("SERVING", SERVING)
-    stopped(watch)
+    watch = of_changing(cell, "plaintext", "-gzip")
+    ends_well_after_a_change(cell, watch)
 
 
 @case("Watch: a server that pings, and allows no pings")
 def keepalive(cell):
-    cell.server.say("changing=NOT_SERVING")
-    watch = cell.watch(cell.address("strict"), "-service=changing")
-    watch.expect("at first", DOWN)
+    watch = of_changing(cell, "strict")
     # It pings each second, and waits for an answer as long.
     time.sleep(3.5)
-    cell.server.say("changing=SERVING")
-    watch.expect("after a while", SERVING)
-    stopped(watch)
+    ends_well_after_a_change(cell, watch)
 
 
 @case("Watch: GOAWAY by age")
 def goaway_by_age(cell):
-    cell.server.say("changing=NOT_SERVING")
-    watch = cell.watch(cell.address("aged"), "-service=changing")
-    watch.expect("at first", DOWN)
+    watch = of_changing(cell, "aged")
     # Long enough for two connections.
     time.sleep(3)
-    cell.server.say("changing=SERVING")
-    watch.expect("on a new connection", SERVING)
-    stopped(watch)
+    ends_well_after_a_change(cell, watch)
 
 
 @case("Watch: the server stops in good order, and starts again")
 def graceful_stop(cell):
-    cell.server.say("changing=NOT_SERVING")
     # As users run it: with more time to connect, the watch goes on without a word.
-    watch = cell.watch(cell.address("stoppable"), "-service=changing", "-connect-timeout=1s")
-    watch.expect("at first", DOWN)
+    watch = of_changing(cell, "stoppable", "-connect-timeout=1s")
     begin = time.monotonic()
     cell.server.say("stop")
     cell.server.next("stopped")

@@ -15,7 +15,8 @@ import urllib.request
 
 import yaml
 
-from node import ROOT, SERVER_IMAGE, SOCKET, command, daemon, expect, node, run_cases, signal_to, until
+from node import ROOT, SERVER_IMAGE, SOCKET, command, daemon, node, signal_to
+from suite import expect, run_cases, until
 
 MADE = ROOT / "target/kubelet"
 MANIFESTS = pathlib.Path("/run/manifests")
@@ -376,7 +377,7 @@ def main():
                 raise AssertionError(error) from None
 
         until(answers)
-        return run_cases(CASES, kubelet)
+        return run_cases(CASES, sys.argv[2:], kubelet)
 
 
 sys.exit(main())

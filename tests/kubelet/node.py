@@ -13,12 +13,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
-import traceback
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from suite import PATIENCE, until
 
 ROOT = pathlib.Path(__file__).parents[2]
-# How long anything may take; what takes longer hangs.
-PATIENCE = 120
 SOCKET = "unix:///run/containerd/containerd.sock"
 # Where a kubelet and crictl expect them.
 SERVER_IMAGE, PROBE_IMAGE, PAUSE_IMAGE = (
@@ -49,22 +48,6 @@ NETWORK = {
 }
 # Does nothing, in each pod, for as long as the pod is there.
 PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
-
-
-def expect(got, wanted):
-    assert got == wanted, f"expected {wanted!r}\n     got {got!r}"
-
-
-def until(look, patience=PATIENCE):
-    """Looks until there is nothing wrong; returns what it saw."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return look()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def command(*words, **options):
@@ -155,24 +138,3 @@ def signal_to(container, name):
     rows = command("ctr", "--namespace=k8s.io", "tasks", "list").splitlines()
     (process,) = [row.split()[1] for row in rows if row.startswith(container)]
     os.kill(int(process), getattr(signal, f"SIG{name}"))
-
-
-def run_cases(cases, *arguments):
-    """Runs each case whose name has all words of the command line, and exits."""
-    words = sys.argv[2:]
-    cases = [case for case in cases if all(word in case.__name__ for word in words)]
-    failed = 0
-    for case in cases:
-        name = case.__name__.replace("_", " ")
-        print(f"...   {name}", flush=True)
-        began = time.monotonic()
-        try:
-            case(*arguments)
-        except Exception:
-            failed += 1
-            print("\n".join("      " + line for line in traceback.format_exc().splitlines()))
-            print(f"FAIL  {name}", flush=True)
-        else:
-            print(f"ok    {name} ({time.monotonic() - began:.0f} s)", flush=True)
-    print(f"{len(cases) - failed} passed, {failed} failed")
-    return 1 if failed or not cases else 0

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 
-from processes import PATIENCE, Process
+from processes import Process
+from suite import PATIENCE
 
 
 class Domain:

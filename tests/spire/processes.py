@@ -1,11 +1,13 @@
 """Processes that run beside the cases, and the lines that they write."""
 
 import contextlib
+import pathlib
 import subprocess
+import sys
 import threading
 
-# How long anything may take; what takes longer hangs.
-PATIENCE = 60
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from suite import PATIENCE
 
 
 class Lines:

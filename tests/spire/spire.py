@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 from domain import Domain
-from processes import PATIENCE, Process
+from processes import Process
+from suite import PATIENCE, expect, run_cases, until
 
 PROBE = sys.argv[1]
 MADE = pathlib.Path(sys.argv[2])
@@ -133,10 +133,6 @@ def run(domain, *command, uid=PROBE_USER):
         capture_output=True, text=True, timeout=PATIENCE,
     )
     return ran.returncode, ran.stdout, ran.stderr
-
-
-def expect(actual, expected):
-    assert actual == expected, f"expected\n{expected}\ngot\n{actual}"
 
 
 def healthy(domain, address, *flags, uid=PROBE_USER):
@@ -381,18 +377,6 @@ def until_after(moment):
     time.sleep(max(0, left.total_seconds() + 1))
 
 
-def until(look):
-    """Looks until there is nothing wrong, where nobody tells when."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return look()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-
-
 CASES = [
     healthy_and_who_is_who,
     another_id_than_expected,
@@ -411,8 +395,6 @@ CASES = [
 
 
 def main():
-    cases = [case for case in CASES if all(word in case.__name__ for word in sys.argv[3:])]
-    failed = 0
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MADE)))
         folder.chmod(0o755)
@@ -427,19 +409,7 @@ def main():
             domain.enter("api", SERVER_USER)
             started += [domain, Server(domain)]
         print(f"      SPIRE is up ({time.monotonic() - began:.0f} s)", flush=True)
-        for case in cases:
-            name = case.__name__.replace("_", " ")
-            began = time.monotonic()
-            try:
-                case(*started)
-            except Exception:
-                failed += 1
-                print(f"FAIL  {name}")
-                print("\n".join("      " + line for line in traceback.format_exc().splitlines()), flush=True)
-            else:
-                print(f"ok    {name} ({time.monotonic() - began:.0f} s)", flush=True)
-    print(f"{len(cases) - failed} passed, {failed} failed")
-    sys.exit(1 if failed or not cases else 0)
+        return run_cases(CASES, sys.argv[3:], *started)
 
 
 def can_reach(*paths):
@@ -449,4 +419,4 @@ def can_reach(*paths):
             sys.exit(f"{path}: other users cannot reach it; its directories need chmod o+x")
 
 
-main()
+sys.exit(main())
