@@ -77,8 +77,9 @@ impl Shared {
 }
 
 const AFTER_HELP: &str = "\
-It prints `listening on ADDRESS` when it is ready, and runs until it is stopped. A line NAME=STATUS on its standard input
-changes a status while it runs; SIGUSR1 means =NOT_SERVING and SIGUSR2 means =SERVING.";
+It prints `listening on ADDRESS` when it is ready, and runs until Ctrl-C or SIGTERM. A line NAME=STATUS on its standard input
+changes a status while it runs, and is repeated when it holds. In the background, SIGUSR1 means =NOT_SERVING and SIGUSR2 means
+=SERVING: pkill -USR1 health_server";
 
 /// The command line of `health_server`.
 pub fn command() -> Command {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::support::{
+    needs,
     pki::{Authority, Files, Leaf},
-    privileges,
     probe::Probe,
     server::{self, Recorder, TlsSetup},
 };
@@ -469,7 +469,7 @@ fn unix_socket_failures_have_distinct_causes() {
 
 #[test]
 fn unix_socket_without_permission_reports_permission_denied() {
-    let Some(user) = privileges::another_user() else { return };
+    let Some(user) = needs::another_user() else { return };
     let files = Files::new();
     let path = files.path("socket");
     let _listener = UnixListener::bind(&path).expect("the directory is writable");

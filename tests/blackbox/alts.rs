@@ -14,9 +14,9 @@ use crate::support::{
     },
     dns::{Behavior, name_server_on, probe_with_etc, run_with_dns},
     frames::{self, PREFACE},
+    needs,
     peer::Peer,
     pki::Authority,
-    privileges,
     probe::{Probe, RunResult},
     server::{self, ChangingServer},
     unused_port::UnusedPort,
@@ -644,7 +644,7 @@ fn diagnosis() {
 
 #[test]
 fn metadata_server_is_the_default() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (server, handshaker) = (server::plaintext(), Handshaker::usual());
     let alts = alts::before(server.address);
     let dns = name_server_on([127, 53, 7, 1], Behavior::NoSuchName);

@@ -15,10 +15,9 @@ use tonic_health::ServingStatus;
 
 use crate::support::{
     dns::{Behavior, name_server_on, run_with_dns},
-    frames,
+    frames, needs,
     peer::Peer,
     pki::{Authority, Files},
-    privileges,
     probe::{BINARY, Probe, RunResult},
     server::{self, ChangingServer, Reply},
     unused_port::UnusedPort,
@@ -501,7 +500,7 @@ fn unix_sockets() {
 
 #[test]
 fn port_that_nothing_listens_on() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let unused = UnusedPort::new();
     let (port, listening) = (unused.address.port(), server.address);
@@ -520,7 +519,7 @@ fn port_that_nothing_listens_on() {
 
 #[test]
 fn names() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 7, 1], Behavior::NoSuchName);
     let ran = run_with_dns("", dns, &["-addr=user-service:50051", "-diagnose"]);
     assert_eq!(ran.code, Some(1), "{ran}");
@@ -616,7 +615,7 @@ fn servers_by_their_spiffe_ids() {
 
 #[test]
 fn each_address_of_a_name() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let port = server.port();
     let hosts = "127.0.0.1 two\n127.0.0.2 two\n";
@@ -655,14 +654,11 @@ fn variables_are_named() {
 
 #[test]
 fn colour_at_a_terminal_only() {
-    if !Path::new("/usr/bin/script").exists() {
-        eprintln!("left out, as script is not installed: colour at a terminal");
-        return;
-    }
+    let Some(()) = needs::script() else { return };
     let server = server::plaintext();
     let command = format!("{} -diagnose {}", BINARY.display(), server.addr());
     let at_terminal = |term: &str, no_colour: &str| {
-        let script = ["/usr/bin/script", "-qec", &command, "/dev/null"];
+        let script = [needs::SCRIPT, "-qec", &command, "/dev/null"];
         let mut probe = std::process::Command::new(script[0]);
         probe.args(&script[1..]).env_clear().env("PATH", "/usr/bin:/bin").env("TERM", term).env("NO_COLOR", no_colour);
         String::from_utf8(probe.output().expect("script is installed").stdout).expect("it is UTF-8")

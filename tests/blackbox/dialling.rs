@@ -10,9 +10,9 @@ use rustls::{ServerConnection, StreamOwned};
 use crate::support::{
     dns::{Behavior, NameServer, name_server_on, run_with_dns, start_with_dns},
     frames::{goaway, serving, settings},
+    needs,
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
-    privileges,
     probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
@@ -165,7 +165,7 @@ fn a_handshake_that_fails_leads_to_the_next_address() {
 
 #[test]
 fn silent_addresses_leave_time_for_all_others() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (_peers, port, hosts) = backend(&[be_silent, be_silent, be_silent, serve]);
     let arguments = [&format!("-addr=backend:{port}"), "-connect-timeout=20s", "-output=json"];
     expect_peer(&run_with_dns(&hosts, NOWHERE, &arguments), &format!("127.0.0.4:{port}"));
@@ -234,7 +234,7 @@ fn a_loopback_address_that_refuses_tells_nothing_where_the_other_answers() {
 
 #[test]
 fn an_address_that_refuses_is_named_beside_one_that_answers() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (_peers, port, hosts) = backend(&[speak_http1]);
     for hosts in [format!("{hosts}127.0.0.9 backend\n"), format!("127.0.0.9 backend\n{hosts}")] {
         let ran = run_with_dns(&hosts, NOWHERE, &[&format!("-addr=backend:{port}")]);
@@ -280,7 +280,7 @@ fn each_attempt_is_at_each_address() {
 
 #[test]
 fn two_lines_for_one_name_are_two_addresses() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (_peers, port, hosts) = backend(&[serve, serve]);
     let addr = format!("-addr=backend:{port}");
     let ran = run_with_dns(&hosts, NOWHERE, &[&addr, "-all-addresses", "-output=json"]);
@@ -307,7 +307,7 @@ fn knows_later(last: u8, questions: usize, first: Behavior) -> NameServer {
 
 #[test]
 fn a_name_that_appears_late_is_found_if_the_user_gave_it_time() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=user-service:{}", server.port());
     let firsts = [Behavior::NoSuchName, Behavior::Answers(Vec::new()), Behavior::ServFail, Behavior::ResponseCode(5)];
@@ -325,7 +325,7 @@ fn a_name_that_appears_late_is_found_if_the_user_gave_it_time() {
 
 #[test]
 fn all_addresses_and_watches_wait_for_a_name_too() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=user-service:{}", server.port());
     let dns = knows_later(20, 6, Behavior::NoSuchName);
@@ -344,7 +344,7 @@ fn all_addresses_and_watches_wait_for_a_name_too() {
 
 #[test]
 fn a_name_that_never_appears_is_told_with_the_attempts() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 4, 30], Behavior::NoSuchName);
     let ran = run_with_dns("", dns, &["-addr=user-service:50051", "-connect-timeout=3s"]);
     let attempts = ran

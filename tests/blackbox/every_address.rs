@@ -10,9 +10,9 @@ use tonic_health::ServingStatus::{NotServing, Serving};
 use crate::support::{
     dns::{Behavior, NO_NAME_SERVER, name_server_on, run_with_dns, start_with_dns},
     frames::{END_STREAM, answer, data, headers, ok_headers, serving},
+    needs,
     peer::Peer,
     pki::{Authority, Files},
-    privileges,
     probe::{Probe, RunResult},
     server::{self, ChangingServer},
 };
@@ -46,7 +46,7 @@ fn without_durations(ran: &RunResult) -> Vec<String> {
 
 #[test]
 fn healthy_only_if_every_address_is_healthy() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, _servers) = servers(&addresses());
     let dns = name_server_on([127, 53, 1, 1], Behavior::Answers(addresses()));
     let addr = format!("-addr=backend:{port}");
@@ -60,7 +60,7 @@ fn healthy_only_if_every_address_is_healthy() {
 
 #[test]
 fn unhealthy_address_is_named() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, mut servers) = servers(&addresses());
     servers[1].set("", NotServing);
     servers.pop().expect("there are three").stop();
@@ -93,7 +93,7 @@ fn unhealthy_address_is_named() {
 
 #[test]
 fn each_service_is_checked_at_each_address() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[0].set("a", Serving);
     servers[1].set("a", NotServing);
@@ -118,7 +118,7 @@ fn each_service_is_checked_at_each_address() {
 
 #[test]
 fn wait_ends_when_every_address_is_healthy() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
@@ -133,7 +133,7 @@ fn wait_ends_when_every_address_is_healthy() {
 
 #[test]
 fn list_shows_the_services_of_each_address() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, servers) = servers(&addresses()[..2]);
     servers[1].set("shop", NotServing);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
@@ -153,7 +153,7 @@ fn list_shows_the_services_of_each_address() {
 
 #[test]
 fn watch_follows_each_address() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (port, mut servers) = servers(&addresses()[..2]);
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
     let arguments = [&format!("-addr=backend:{port}"), "-all-addresses", "-watch", "-exit-codes=detailed"];
@@ -185,7 +185,7 @@ fn watch_follows_each_address() {
 
 #[test]
 fn a_watch_tells_with_its_first_status_what_failed_before() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (failed, has_failed) = mpsc::channel();
     let has_failed = Mutex::new(has_failed);
     let first = Peer::new(move |peer, _| {
@@ -219,7 +219,7 @@ fn a_watch_tells_with_its_first_status_what_failed_before() {
 
 #[test]
 fn certificate_is_verified_for_the_host_name() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let files = Files::new();
     let authority = Authority::new("Test CA");
     let ca = format!("-tls-ca-cert={}", files.write("ca.pem", &authority.pem));
@@ -243,7 +243,7 @@ fn certificate_is_verified_for_the_host_name() {
 
 #[test]
 fn usage_and_resolve_failures_are_reported_once() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n";
     let flags = ["-addr=backend:1", "-all-addresses", "-tls", "-tls-ca-cert=/nonexistent"];
     let line = "error: cannot read -tls-ca-cert=/nonexistent: no such file or directory";
@@ -279,7 +279,7 @@ fn hosts_with_100_addresses() -> String {
 #[test]
 fn at_most_32_addresses_are_probed_at_once() {
     const AT_ONCE: usize = 32;
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let count = Arc::new((Mutex::new((0, 0)), Condvar::new()));
@@ -310,7 +310,7 @@ fn at_most_32_addresses_are_probed_at_once() {
 
 #[test]
 fn addresses_not_probed_in_time_are_unhealthy() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let listener = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let peer = Peer::on(listener, |peer, _| peer.drain());
@@ -334,7 +334,7 @@ fn addresses_not_probed_in_time_are_unhealthy() {
 
 #[test]
 fn identical_hints_are_printed_once() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let hosts = "127.0.0.1 backend\n127.0.0.2 backend\n127.0.0.3 backend\n";
     let ran = run_with_dns(hosts, NO_NAME_SERVER, &["-addr=backend:1", "-all-addresses"]);
     assert_eq!((ran.stderr.matches("error: ").count(), ran.stderr.matches("hint: ").count()), (3, 1), "{ran}");
@@ -361,7 +361,7 @@ fn signal_reports_the_earliest_unfinished_phase() {
 
 #[test]
 fn watch_counts_an_unanswered_address_as_unhealthy() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = ChangingServer::new();
     let port = server.server.port();
     // Accepts connections (in the kernel) and never answers.

@@ -24,9 +24,9 @@ use crate::support::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, answer, block, data, frame, goaway, headers,
         ok_headers, rst_stream, serving, settings, trailers,
     },
+    needs,
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
-    privileges,
     probe::{Probe, RunResult},
     server::{self, Reply, TlsSetup},
 };
@@ -984,7 +984,7 @@ fn unimplemented_with_a_message_is_the_servers() {
 /// Of two addresses that fail, only the one that was reached has a session.
 #[test]
 fn a_watch_that_ends_tells_the_session_of_each_address() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (pki, names) = (Pki::new(), "127.0.0.1 backend\n127.0.0.2 backend\n");
     let config = pki.server();
     let peer = Peer::new(move |peer, _| {

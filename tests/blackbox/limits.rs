@@ -14,9 +14,9 @@ use rustls::{ServerConnection, StreamOwned};
 use crate::support::{
     dns::probe_with_etc,
     frames::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, answer, frame, message, ok_headers},
+    needs,
     peer::{Connection, Peer},
     pki::{Authority, Files},
-    privileges,
     probe::{Probe, RunResult},
     server::{self, Reply, TlsSetup},
     workload::{Agent, Reply as Svids},
@@ -114,7 +114,7 @@ fn list_of_ten_thousand_services_is_shown() {
 
 #[test]
 fn lists_of_many_addresses_are_bounded_together() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let run = |count: usize, services: usize, name: fn(usize) -> String| {
         let (listener, port) = listener();
         let list = list(services, name);
@@ -228,7 +228,7 @@ fn files_may_have_a_mib() {
 #[test]
 fn connections_of_a_watch_share_the_trust_anchors() {
     const COUNT: usize = 100;
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (root, other) = (Authority::new("root"), Authority::new("other"));
     let config =
         TlsSetup { leaf: &root.server(&["backend"]), versions: rustls::DEFAULT_VERSIONS, alpn: &["h2"], clients: None }

@@ -11,9 +11,9 @@ use tokio::{net::TcpSocket, runtime::Runtime};
 use crate::support::{
     dns::{Behavior, name_server_on, run_with_dns},
     frames::serving,
+    needs,
     peer::Peer,
     pki::Files,
-    privileges,
     probe::{Probe, RunResult},
     server,
 };
@@ -22,7 +22,7 @@ const NO_NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 53, 0, 99);
 
 #[test]
 fn name_in_dns_is_healthy() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 0, 1], Behavior::Answers(vec![Ipv4Addr::LOCALHOST.into()]));
     run_with_dns("", dns, &[&format!("-addr=user-service:{}", server.port())]).expect_healthy();
@@ -34,7 +34,7 @@ fn name_in_dns_is_healthy() {
 
 #[test]
 fn unknown_name_fails_at_once_as_name_not_found() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 0, 2], Behavior::NoSuchName);
     let lines = "error: cannot resolve \"user-service\": no such host\n\
                  hint: if it is a container's name, both must share a network (not the engine's default bridge)\n";
@@ -48,7 +48,7 @@ fn unknown_name_fails_at_once_as_name_not_found() {
 
 #[test]
 fn name_without_address_has_kind_name_not_found() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 0, 3], Behavior::Answers(Vec::new()));
     run_with_dns("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -59,7 +59,7 @@ fn name_without_address_has_kind_name_not_found() {
 
 #[test]
 fn failing_name_server_has_kind_resolve_failed() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 0, 4], Behavior::ServFail);
     run_with_dns("", dns, &["-addr=user-service:50051", "-output=json", "-exit-codes=detailed"]).expect_kind(
         2,
@@ -72,7 +72,7 @@ fn failing_name_server_has_kind_resolve_failed() {
 
 #[test]
 fn silent_name_server_has_kind_resolve_timeout() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 0, 5], Behavior::Silent);
     run_with_dns("", dns, &["-addr=user-service:50051"])
         .expect_error(1, "error: resolving \"user-service\" timed out after 1s: 127.53.0.5 did not answer");
@@ -85,14 +85,14 @@ fn silent_name_server_has_kind_resolve_timeout() {
 
 #[test]
 fn localhost_needs_no_name_server() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     run_with_dns("", NO_NAME_SERVER, &[&format!("-addr=localhost:{}", server.port())]).expect_healthy();
 }
 
 #[test]
 fn next_address_is_tried_after_a_refusal() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let addr = format!("-addr=two:{}", server.port());
     run_with_dns("127.0.0.9 two\n127.0.0.1 two\n", NO_NAME_SERVER, &[&addr]).expect_healthy();
@@ -100,7 +100,7 @@ fn next_address_is_tried_after_a_refusal() {
 
 #[test]
 fn refusal_by_all_addresses_names_each() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let lines = "error: cannot connect to two:1: connection refused (127.0.0.8:1, 127.0.0.9:1)\n\
                  hint: nothing listens there; is the server up, and on this port?\n";
     run_with_dns("127.0.0.8 two\n127.0.0.9 two\n", NO_NAME_SERVER, &["-addr=two:1"]).expect(1, "", lines);
@@ -108,7 +108,7 @@ fn refusal_by_all_addresses_names_each() {
 
 #[test]
 fn next_address_is_tried_while_the_first_is_silent() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let peer = Peer::new(|peer, _| {
         peer.take_request();
         peer.send(serving());
@@ -123,7 +123,7 @@ fn next_address_is_tried_while_the_first_is_silent() {
 /// had half a second, it would come too late.
 #[test]
 fn silent_addresses_delay_the_next_by_a_quarter_of_a_second_each() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let peer = Peer::new(|peer, _| {
         peer.take_request();
         peer.send(serving());
@@ -175,7 +175,7 @@ fn full_unix_socket_backlog_times_out() {
 /// Most containers have 127.0.0.1 and no `::1`.
 #[test]
 fn host_without_ipv6_reports_only_ipv4() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
     let ran = Probe::wrapped(&["unshare", "--net", "sh", "-c", script], ["-addr=:1"]).run();
     ran.expect_error(1, "error: cannot connect to :1: connection refused (127.0.0.1:1)");
@@ -183,7 +183,7 @@ fn host_without_ipv6_reports_only_ipv4() {
 
 #[test]
 fn address_of_ipv6_on_a_host_without_ipv6() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let script = r#"ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$0" "$@""#;
     let run = |words: &[&str]| Probe::wrapped(&["unshare", "--net", "sh", "-c", script], words).run();
     let lines = "error: cannot connect to [::1]:1: this machine has no IPv6\nhint: probe an address of IPv4\n";
@@ -202,7 +202,7 @@ fn no_local_port_is_told_and_waited_for() {
             my $other = IO::Socket::IP->new(PeerAddr => "127.0.0.1:50051") or die $@;
             exit(system(@ARGV) >> 8);
         ' "$0" "$@""#;
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let run = |words: &[&str]| Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], words).run();
     let line = "error: cannot connect to 127.0.0.1:50051: this machine has no free port to connect from";
     let hint = "hint: many connections to it are open or were closed a moment ago; \
@@ -250,7 +250,7 @@ fn run_with_local_server(listen: &str, arguments: &[&str]) -> RunResult {
 
 #[test]
 fn hint_names_another_local_address_that_accepts() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     for (listen, addr, accepting) in [
         ("127.0.0.1:50051", "10.9.8.7:50051", "127.0.0.1:50051"),
         ("10.9.8.7:50051", ":50051", "10.9.8.7:50051"),
@@ -272,14 +272,14 @@ fn hint_names_another_local_address_that_accepts() {
 
 #[test]
 fn other_local_addresses_are_tried_after_the_last_attempt() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let ran = run_with_local_server("127.0.0.1:50051", &["-addr=10.9.8.7:50051", "-connect-timeout=200ms"]);
     assert!(ran.stderr.contains(" attempts in 200ms)\nhint: 127.0.0.1:50051 accepts connections:"), "{ran}");
 }
 
 #[test]
 fn hint_names_other_ports_and_ignores_other_machines() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let hint = "hint: nothing listens on port 50051 here, but on 0.0.0.0:50052; is the server up, and on this port?\n";
     for addr in [":50051", "10.9.8.7:50051"] {
         let ran = run_with_local_server("0.0.0.0:50052", &["-addr", addr]);

@@ -21,9 +21,9 @@ use rustls::{ServerConnection, StreamOwned};
 
 use crate::support::{
     frames::{self, END_STREAM, GOAWAY, HEADERS, RST_STREAM},
+    needs,
     peer::{Connection, Peer},
     pki::{Authority, Files},
-    privileges,
     probe::{PROBE_BINARY, Probe, RunResult, Running},
     server::{self, TlsSetup},
 };
@@ -162,7 +162,7 @@ fn signal_ends_the_retries() {
 /// Signals have no default action for process 1 of a container, so the probe must handle them.
 #[test]
 fn signals_stop_the_probe_as_process_1_of_a_container() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     for (signal, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
         let (peer, reached) = stalling_peer(Connection::take_request);
         let addr = peer.addr();
@@ -380,7 +380,7 @@ fn deleted_working_directory_does_not_matter() {
 
 #[test]
 fn unnamed_user_without_privileges_can_probe() {
-    let Some(user) = privileges::another_user() else { return };
+    let Some(user) = needs::another_user() else { return };
     let server = server::plaintext();
     let files = Files::new();
     Probe::unprivileged(user, &files.path(""), [server.addr()]).run().expect_healthy();
@@ -392,7 +392,7 @@ fn unnamed_user_without_privileges_can_probe() {
 /// As in an image `FROM scratch`: no `/etc`, `/proc` or `/tmp`, nothing writable.
 #[test]
 fn binary_runs_in_an_empty_root_directory() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (server, server_v6) = (server::plaintext(), server::plaintext_v6());
     let root = Authority::new("root");
     let tls = server::tls(&root.server(&["localhost"]));

@@ -4,8 +4,8 @@ use std::{net::IpAddr, time::Instant};
 
 use crate::support::{
     dns::{Behavior, NameServer, name_server_on, probe_with_etc, run_with_dns, run_with_resolv_conf},
+    needs,
     pki::Files,
-    privileges,
     probe::{BINARY, Probe},
     server,
 };
@@ -22,7 +22,7 @@ fn conf(servers: &[&NameServer], more: &str) -> String {
 
 #[test]
 fn failure_says_what_each_name_server_did() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let silent = NameServer::new([127, 53, 2, 1], Behavior::Silent);
     let failing = NameServer::new([127, 53, 2, 2], Behavior::ServFail);
     let lines = "error: resolving \"api\" timed out after 1s: \
@@ -44,7 +44,7 @@ fn failure_says_what_each_name_server_did() {
 
 #[test]
 fn error_response_codes_are_named() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     for (last, code, word) in [(10, 1, "FORMERR"), (11, 2, "SERVFAIL"), (12, 4, "NOTIMP"), (13, 5, "REFUSED")] {
         let dns = name_server_on([127, 53, 2, last], Behavior::ResponseCode(code));
         let line = format!("error: cannot resolve \"api\": {dns} said {word}");
@@ -55,14 +55,14 @@ fn error_response_codes_are_named() {
 
 #[test]
 fn name_without_an_address_is_reported_as_such() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = name_server_on([127, 53, 2, 14], Behavior::Answers(Vec::new()));
     run_with_dns("", dns, &["-addr=api:1"]).expect(1, "", "error: cannot resolve \"api\": it has no address\n");
 }
 
 #[test]
 fn next_name_server_is_asked_after_a_failure() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let good = NameServer::new([127, 53, 2, 20], Behavior::Answers(loopback()));
     let bad = [Behavior::Silent, Behavior::ServFail, Behavior::ResponseCode(1)];
@@ -80,7 +80,7 @@ fn next_name_server_is_asked_after_a_failure() {
 
 #[test]
 fn silence_for_one_address_family_does_not_delay_the_other() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let (server, server_v6) = (server::plaintext(), server::plaintext_v6());
     let a = name_server_on([127, 53, 2, 30], Behavior::AnswersOneFamily(loopback()));
     let aaaa =
@@ -95,7 +95,7 @@ fn silence_for_one_address_family_does_not_delay_the_other() {
 
 #[test]
 fn forged_answers_are_ignored() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 2, 32], Behavior::ForgesBeforeAnswering(loopback()));
     let ran = run_with_dns("", dns, &[&format!("-addr=api:{}", server.port()), "-output=json"]);
@@ -104,7 +104,7 @@ fn forged_answers_are_ignored() {
 
 #[test]
 fn truncated_answer_is_retried_over_tcp() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = NameServer::new([127, 53, 2, 33], Behavior::TruncatesOverUdp(loopback()));
     let addr = format!("-addr=api:{}", server.port());
@@ -117,7 +117,7 @@ fn truncated_answer_is_retried_over_tcp() {
 
 #[test]
 fn cnames_are_followed() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 2, 35], Behavior::AnswersWithCname(loopback()));
     run_with_dns("", dns, &[&format!("-addr=api:{}", server.port())]).expect_healthy();
@@ -125,7 +125,7 @@ fn cnames_are_followed() {
 
 #[test]
 fn search_domains_and_ndots_are_applied() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = NameServer::new([127, 53, 2, 40], Behavior::AnswersOnly("api.svc.cluster.local", loopback()));
     let kubernetes = conf(&[&dns], "search default.svc.cluster.local svc.cluster.local\noptions ndots:5\n");
@@ -146,7 +146,7 @@ fn search_domains_and_ndots_are_applied() {
 
 #[test]
 fn overlong_search_domains_are_skipped() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = NameServer::new([127, 53, 2, 41], Behavior::AnswersOnly("api.shop.example", loopback()));
     let addr = format!("-addr=api:{}", server.port());
@@ -165,7 +165,7 @@ fn overlong_search_domains_are_skipped() {
 
 #[test]
 fn options_timeout_and_attempts_are_applied() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let dns = NameServer::new([127, 53, 2, 42], Behavior::Silent);
     let servers = conf(&[&dns], "options timeout:1 attempts:1\n");
     let started = Instant::now();
@@ -177,7 +177,7 @@ fn options_timeout_and_attempts_are_applied() {
 
 #[test]
 fn option_rotate_uses_all_name_servers() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let all = [43, 44, 45].map(|last| NameServer::new([127, 53, 2, last], Behavior::Answers(loopback())));
     let servers = conf(&[&all[0], &all[1], &all[2]], "options rotate\n");
@@ -190,7 +190,7 @@ fn option_rotate_uses_all_name_servers() {
 
 #[test]
 fn hosts_file_comes_first_and_all_its_lines_count() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = NameServer::new([127, 53, 2, 46], Behavior::NoSuchName);
     let hosts = "# 127.0.0.9 api\n127.0.0.8 other API # api\n127.0.0.1\talias api\nnonsense api\n";
@@ -204,7 +204,7 @@ fn hosts_file_comes_first_and_all_its_lines_count() {
 
 #[test]
 fn names_in_the_domain_localhost_need_no_name_server() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = NameServer::new([127, 53, 2, 47], Behavior::NoSuchName);
     for name in ["app.localhost", "app.LOCALHOST.", "localhost."] {
@@ -216,7 +216,7 @@ fn names_in_the_domain_localhost_need_no_name_server() {
 /// Other distributions list modules there that need another C library than the binary's.
 #[test]
 fn nsswitch_conf_is_ignored() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 2, 48], Behavior::Answers(loopback()));
     let commands = "mount -t tmpfs none /etc && cp \"$HOSTS\" \"$RESOLV\" /etc && \
@@ -228,7 +228,7 @@ fn nsswitch_conf_is_ignored() {
 
 #[test]
 fn name_server_without_resolv_conf_is_localhost() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let script = "mount -t tmpfs none /etc && exec \"$0\" \"$@\"";
     let lines = "error: cannot resolve \"api\": 127.0.0.1 refused the connection; there is no /etc/resolv.conf\n\
                  hint: without name servers in /etc/resolv.conf, 127.0.0.1 is asked; an address needs none\n";
@@ -250,7 +250,7 @@ fn name_server_without_resolv_conf_is_localhost() {
 
 #[test]
 fn special_and_huge_files_cost_neither_memory_nor_time() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 2, 49], Behavior::Answers(loopback()));
     let addr = format!("-addr=api:{}", server.port());
@@ -290,9 +290,9 @@ fn special_and_huge_files_cost_neither_memory_nor_time() {
 
 #[test]
 fn names_are_resolved_without_a_thread() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     // Root of a user namespace may have one user only, so that another one takes a namespace of its own.
-    let Some(user) = privileges::another_user() else { return };
+    let Some(user) = needs::another_user() else { return };
     let server = server::plaintext();
     let dns = name_server_on([127, 53, 2, 50], Behavior::Answers(loopback()));
     let files = Files::new();
@@ -314,7 +314,7 @@ fn names_are_resolved_without_a_thread() {
 
 #[test]
 fn ipv6_address_with_a_zone_is_dialled() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext_v6();
     // Loopback is interface 1.
     for zone in ["lo", "1"] {
@@ -329,7 +329,7 @@ fn ipv6_address_with_a_zone_is_dialled() {
 /// The probe of an address reads none of the resolver's files.
 #[test]
 fn ip_address_is_dialled_without_reading_resolver_files() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let server = server::plaintext();
     let script = "mount -t tmpfs none /etc && mkfifo /etc/hosts /etc/resolv.conf && exec \"$0\" \"$@\"";
     Probe::wrapped(&["unshare", "--mount", "sh", "-c", script], [server.addr()]).run().expect_healthy();

@@ -10,10 +10,9 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, PKCS_ECDSA_P384_SHA384, 
 use rustls::{ServerConnection, StreamOwned, version};
 
 use crate::support::{
-    frames,
+    frames, needs,
     peer::{Connection, Peer},
     pki::{Authority, Files, Leaf},
-    privileges,
     probe::{Probe, RunResult},
     server::{self, Recorder, TlsSetup},
 };
@@ -606,7 +605,7 @@ fn ssl_cert_file_and_ssl_cert_dir_set_the_system_roots() {
 /// The default paths of Debian, in a mount namespace.
 #[test]
 fn system_roots_are_read_from_their_default_paths() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let pki = Pki::new();
     let server = server::tls(&pki.loopback());
     let ca = pki.files.path("ca.pem");

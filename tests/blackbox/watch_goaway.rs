@@ -25,8 +25,8 @@ use crate::support::{
         DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, answer, block, data, frame,
         goaway, ok_headers, rst_stream, settings,
     },
+    needs,
     peer::{Connection, Peer},
-    privileges,
     probe::{Probe, Running},
     server,
 };
@@ -471,7 +471,7 @@ fn a_server_that_allows_one_request_is_sent_nothing_beside_the_watch() {
 
 #[test]
 fn a_server_that_is_gone_without_a_word_is_noticed() {
-    let Some(()) = privileges::root() else { return };
+    let Some(()) = needs::root() else { return };
     let peer = Peer::new(|peer, _| {
         peer.read_preface();
         // No Check: TCP alone has to notice it.

@@ -1,4 +1,4 @@
-//! Name servers on port 53 of loopback addresses, and a probe with its own `/etc`. Both need `privileges::root()`.
+//! Name servers on port 53 of loopback addresses, and a probe with its own `/etc`. Both need `needs::root()`.
 
 use std::{
     io::{Read, Write},

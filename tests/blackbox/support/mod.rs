@@ -7,9 +7,9 @@ pub mod dns;
 pub mod frames;
 #[path = "../../../examples/server/list.rs"]
 mod list;
+pub mod needs;
 pub mod peer;
 pub mod pki;
-pub mod privileges;
 pub mod probe;
 pub mod pty;
 pub mod server;

@@ -59,7 +59,7 @@ impl Probe {
         Self { command }
     }
 
-    /// The probe as `user`, which is `privileges::another_user()`. It runs a copy in `directory`, as the user may have no
+    /// The probe as `user`, which is `needs::another_user()`. It runs a copy in `directory`, as the user may have no
     /// access to the original.
     pub fn unprivileged<A: AsRef<OsStr>>(
         user: &[&str],

@@ -1,19 +1,25 @@
-//! Lists the tests that are left out because privileges are missing. The name of this file sorts last, so that the list comes
-//! at the end of the output.
+//! Says which tests were left out because this machine or user lacks what they need. The name of this file sorts last, so
+//! that this comes at the end of the output.
 
 use std::fs;
 
-use crate::support::privileges::{print_to_stderr, why_no_other_user, why_not_root};
+use crate::support::needs::{print_to_stderr, reasons};
 
-/// Prints one line per reason, with the tests that could not run.
+/// Prints one line per reason, with the tests that could not run, or that there are none.
 #[test]
 fn tests_that_are_left_out_are_named() {
-    for (call, reason) in [("root", why_not_root()), ("another_user", why_no_other_user())] {
-        let tests = tests_that_call(&format!("privileges::{call}()"));
+    let mut are_any = false;
+    for (call, reason) in reasons() {
+        let tests = tests_that_call(&format!("needs::{call}()"));
         assert!(!tests.is_empty(), "no test calls {call}");
         if let Some(reason) = reason {
-            print_to_stderr(&format!("left out {} tests, because {reason}: {}", tests.len(), tests.join(", ")));
+            are_any = true;
+            let s = if tests.len() == 1 { "" } else { "s" };
+            print_to_stderr(&format!("left out {} test{s}, because {reason}: {}", tests.len(), tests.join(", ")));
         }
+    }
+    if !are_any {
+        print_to_stderr("no test was left out");
     }
 }
 

@@ -1,20 +1,26 @@
-//! Privileges that some tests need and ordinary users lack: namespaces, mounts, low ports, another user.
+//! What some tests need and not every machine grants: namespaces, mounts, low ports, another user, a program.
 //!
-//! Without them, a test is left out and prints a line on standard error. `without_root.rs` lists all these tests and the
+//! Without it, a test is left out and prints a line on standard error. `words_at_the_end.rs` lists all these tests and the
 //! reason.
 
 use std::{
     env,
     io::{Write, stderr},
+    path::Path,
     process::Command,
     sync::OnceLock,
     thread,
 };
 
+use super::pki::Files;
+
 /// Set for a test that runs with root's privileges.
 const PRIVILEGED: &str = "BLACKBOX_PRIVILEGED";
 /// `ip` is not in the `PATH` of ordinary users.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// It gives a program a terminal.
+pub const SCRIPT: &str = "/usr/bin/script";
 
 /// A command line, or the start of one.
 type Words = &'static [&'static str];
@@ -60,14 +66,24 @@ pub fn another_user() -> Option<Words> {
     Some(wrapper)
 }
 
-/// Why tests that need root are left out, if they are.
-pub fn why_not_root() -> Option<&'static str> {
-    root_wrapper().err()
+/// Lets a test go on where `ssh-keygen` makes keys. Otherwise it must return.
+pub fn ssh_keygen() -> Option<()> {
+    trial_of_ssh_keygen().map_or_else(|_| leave_out("keys of ssh-keygen"), Some)
 }
 
-/// Why tests that need another user are left out, if they are.
-pub fn why_no_other_user() -> Option<&'static str> {
-    other_user_wrapper().err()
+/// Lets a test go on where util-linux's `script` is installed. Otherwise it must return.
+pub fn script() -> Option<()> {
+    look_for_script().map_or_else(|_| leave_out(SCRIPT), Some)
+}
+
+/// Why the tests that call a function of this name are left out, if they are.
+pub fn reasons() -> [(&'static str, Option<&'static str>); 4] {
+    [
+        ("root", root_wrapper().err()),
+        ("another_user", other_user_wrapper().err()),
+        ("ssh_keygen", trial_of_ssh_keygen().err()),
+        ("script", look_for_script().err()),
+    ]
 }
 
 fn root_wrapper() -> Result<Words, &'static str> {
@@ -80,20 +96,43 @@ fn other_user_wrapper() -> Result<Words, &'static str> {
     WRAPPER.get_or_init(|| first_working(OTHER_USER_WRAPPERS, &["true"])).as_ref().copied().map_err(String::as_str)
 }
 
+/// It is not installed everywhere, and makes no keys for a user who is not in /etc/passwd.
+fn trial_of_ssh_keygen() -> Result<(), &'static str> {
+    static TRIAL: OnceLock<Result<(), String>> = OnceLock::new();
+    let trial = || {
+        let files = Files::new();
+        succeeds(Command::new("ssh-keygen").args(["-q", "-N", "", "-f"]).arg(files.path("key")))
+    };
+    TRIAL.get_or_init(trial).as_ref().copied().map_err(String::as_str)
+}
+
+fn look_for_script() -> Result<(), &'static str> {
+    if Path::new(SCRIPT).exists() { Ok(()) } else { Err("/usr/bin/script is not installed") }
+}
+
 /// The first wrapper with which the command succeeds, or why the last one fails.
 fn first_working(wrappers: [Words; 2], rest: Words) -> Result<Words, String> {
-    let mut reason = String::new();
+    let mut last = Err(String::new());
     for wrapper in wrappers {
-        match command(wrapper).args(rest).output() {
-            Ok(ran) if ran.status.success() => return Ok(wrapper),
-            Ok(ran) => {
-                let words = String::from_utf8_lossy(&ran.stderr);
-                reason = format!("`{}` fails ({})", wrapper.join(" "), words.lines().next().unwrap_or_default());
-            }
-            Err(error) => reason = format!("`{}` cannot be started ({error})", wrapper[0]),
+        last = succeeds(command(wrapper).args(rest)).map(|()| wrapper);
+        if last.is_ok() {
+            break;
         }
     }
-    Err(reason)
+    last
+}
+
+/// Whether a command does what tests need, or why it does not.
+fn succeeds(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.output() {
+        Ok(ran) if ran.status.success() => Ok(()),
+        Ok(ran) => {
+            let words = String::from_utf8_lossy(&ran.stderr);
+            Err(format!("`{program}` fails ({})", words.lines().next().unwrap_or_default()))
+        }
+        Err(error) => Err(format!("`{program}` cannot be started ({error})")),
+    }
 }
 
 fn command(words: Words) -> Command {
