@@ -17,7 +17,8 @@ mod pki;
 mod usage;
 
 const AFTER_HELP: &str = "\
-It writes ca.pem, server.pem, server.key, client.pem and client.key, unless ca.pem exists. Then:
+It writes ca.pem, server.pem, server.key, client.pem and client.key, unless ca.pem exists. Then, if PATH is the
+current directory:
 
   cargo run --example health_server -- --addr 127.0.0.1:50051 --tls-cert server.pem --tls-key server.key
   cargo run -- -addr=localhost:50051 -tls -tls-ca-cert=ca.pem
@@ -35,7 +36,7 @@ fn main() -> Result<()> {
                 .value_name("PATH")
                 .value_parser(value_parser!(PathBuf))
                 .required(true)
-                .help("Where to write the files; created if it does not exist"),
+                .help("Where to write the files, required; created if it does not exist"),
         )
         .arg(
             Arg::new("name")

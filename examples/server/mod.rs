@@ -79,7 +79,10 @@ impl Shared {
 const AFTER_HELP: &str = "\
 It prints `listening on ADDRESS` when it is ready, and runs until Ctrl-C or SIGTERM. A line NAME=STATUS on its standard input
 changes a status while it runs, and is repeated when it holds. In the background, SIGUSR1 means =NOT_SERVING and SIGUSR2 means
-=SERVING: pkill -USR1 health_server";
+=SERVING:
+
+  cargo run --example health_server -- --addr 127.0.0.1:50051 & server=$!
+  kill -USR1 $server";
 
 /// The command line of `health_server`.
 pub fn command() -> Command {
