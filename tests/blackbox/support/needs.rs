@@ -101,7 +101,7 @@ fn trial_of_ssh_keygen() -> Result<(), &'static str> {
     static TRIAL: OnceLock<Result<(), String>> = OnceLock::new();
     let trial = || {
         let files = Files::new();
-        succeeds(Command::new("ssh-keygen").args(["-q", "-N", "", "-f"]).arg(files.path("key")))
+        succeeds(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(files.path("key")))
     };
     TRIAL.get_or_init(trial).as_ref().copied().map_err(String::as_str)
 }
