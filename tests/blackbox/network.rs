@@ -2,7 +2,7 @@
 //! other addresses of this machine.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     thread,
 };
 
@@ -290,4 +290,24 @@ fn hint_names_other_ports_and_ignores_other_machines() {
     // Not an address of this machine, although binding to it works (ip_nonlocal_bind).
     let ran = run_with_local_server("127.0.0.1:50051", &["-addr=192.0.2.99:50051", "-connect-timeout=200ms"]);
     assert!(!ran.stderr.contains("accepts connections"), "{ran}");
+}
+
+/// Linux lists the connections after them, both ends of each.
+#[test]
+fn hint_names_other_ports_of_a_busy_machine() {
+    let Some(()) = needs::root() else { return };
+    let mut connections = Vec::new();
+    let mut listen = |address: &str| {
+        let listener = TcpListener::bind(address).expect("this network has no other program");
+        for _ in 0..60 {
+            let client = TcpStream::connect(address).expect("it listens");
+            connections.push((client, listener.accept().expect("one has come")));
+        }
+        listener
+    };
+    let _listeners = ["127.0.0.1:50051", "[::1]:50052", "127.0.0.1:50053", "[::1]:50054"].map(&mut listen);
+    let ran = Probe::new(["-addr=localhost:50055"]).run();
+    let hint = "hint: nothing listens on port 50055 here, but on [::1]:50054, 127.0.0.1:50053, [::1]:50052, \
+                127.0.0.1:50051; is the server up, and on this port?\n";
+    assert!(ran.stderr_as_written.ends_with(hint), "{ran}");
 }
