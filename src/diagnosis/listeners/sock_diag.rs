@@ -66,9 +66,9 @@ enum End {
     NotYet,
 }
 
-/// Takes the addresses from a message of the kernel, which has several parts. `None`: it is an error, or broken.
+/// Takes the addresses from a message of the kernel, which has one part or several. `None`: it is an error, or broken.
 fn take(mut message: &[u8], found: &mut Vec<SocketAddr>) -> Option<End> {
-    while !message.is_empty() {
+    loop {
         let length = usize::try_from(u32::from_ne_bytes(*message.first_chunk()?)).ok()?;
         let content = message.get(HEADER..length)?;
         match u16::from_ne_bytes([message[4], message[5]]) {
@@ -78,8 +78,10 @@ fn take(mut message: &[u8], found: &mut Vec<SocketAddr>) -> Option<End> {
             _ => return None,
         }
         message = message.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+        if message.is_empty() {
+            return Some(End::NotYet);
+        }
     }
-    Some(End::NotYet)
 }
 
 /// The local address in a `struct inet_diag_msg` (`include/uapi/linux/inet_diag.h`): a family, and from the fourth byte on
@@ -135,7 +137,7 @@ mod tests {
         // Errors, and what is cut off.
         assert_eq!(take(&part(2, &[0; 20]), &mut found), None);
         assert_eq!(take(&part(NLMSG_DONE, &(-2i32).to_ne_bytes()), &mut found), None);
-        for length in 1..one.len() - ALIGNMENT {
+        for length in 0..one.len() - ALIGNMENT {
             assert_eq!(take(&one[..length], &mut found), None, "{length}");
         }
         assert_eq!(take(&part(SOCK_DIAG_BY_FAMILY, &[2; 20]), &mut found), None);
