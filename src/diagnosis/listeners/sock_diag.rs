@@ -108,7 +108,8 @@ mod tests {
         let listeners: Vec<TcpListener> =
             ["127.0.0.1:0", "[::1]:0"].iter().filter_map(|address| TcpListener::bind(address).ok()).collect();
         let connection = std::net::TcpStream::connect(listeners[0].local_addr().expect("it is bound"));
-        let found = tcp().expect("this kernel has sock_diag");
+        // Not every kernel has it; then the files are read.
+        let Some(found) = tcp() else { return };
         for listener in &listeners {
             assert!(found.contains(&listener.local_addr().expect("it is bound")), "{found:?}");
         }
