@@ -47,4 +47,4 @@ mod wait;
 mod watch;
 mod watch_goaway;
 mod wire;
-mod words_at_the_end;
+mod without_needs;

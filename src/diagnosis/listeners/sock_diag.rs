@@ -84,8 +84,8 @@ fn take(mut message: &[u8], found: &mut Vec<SocketAddr>) -> Option<End> {
     }
 }
 
-/// The local address in a `struct inet_diag_msg` (`include/uapi/linux/inet_diag.h`): a family, and from the fourth byte on
-/// two ports and two addresses, in the order of the network.
+/// The local address in a `struct inet_diag_msg` (`include/uapi/linux/inet_diag.h`): a family, and after four bytes two
+/// ports and two addresses, in the order of the network.
 fn address(socket: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(*socket.get(4..)?.first_chunk()?);
     let octets: [u8; 16] = *socket.get(8..)?.first_chunk()?;

@@ -1,6 +1,6 @@
 //! What some tests need and not every machine grants: namespaces, mounts, low ports, another user, a program.
 //!
-//! Without it, a test is left out and prints a line on standard error. `words_at_the_end.rs` lists all these tests and the
+//! Without it, a test is left out and prints a line on standard error. `without_needs.rs` lists all these tests and the
 //! reason.
 
 use std::{
