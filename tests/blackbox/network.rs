@@ -296,16 +296,14 @@ fn hint_names_other_ports_and_ignores_other_machines() {
 #[test]
 fn hint_names_other_ports_of_a_busy_machine() {
     let Some(()) = needs::root() else { return };
-    let mut connections = Vec::new();
-    let mut listen = |address: &str| {
-        let listener = TcpListener::bind(address).expect("this network has no other program");
-        for _ in 0..60 {
-            let client = TcpStream::connect(address).expect("it listens");
-            connections.push((client, listener.accept().expect("one has come")));
-        }
-        listener
+    // All of them listen before the first connects, as a connection may come from any port that is free.
+    let listeners = ["127.0.0.1:50051", "[::1]:50052", "127.0.0.1:50053", "[::1]:50054"]
+        .map(|address| TcpListener::bind(address).expect("this network has no other program"));
+    let connect = |listener: &TcpListener| {
+        let client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        (client, listener.accept().expect("one has come"))
     };
-    let _listeners = ["127.0.0.1:50051", "[::1]:50052", "127.0.0.1:50053", "[::1]:50054"].map(&mut listen);
+    let _connections: Vec<_> = listeners.iter().cycle().take(240).map(connect).collect();
     let ran = Probe::new(["-addr=localhost:50055"]).run();
     let hint = "hint: nothing listens on port 50055 here, but on [::1]:50054, 127.0.0.1:50053, [::1]:50052, \
                 127.0.0.1:50051; is the server up, and on this port?\n";
