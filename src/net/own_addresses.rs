@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use tokio::net::TcpStream;
-
-use super::target::{Endpoint, Host};
+use super::{
+    stream::connect_tcp,
+    target::{Endpoint, Host},
+};
 use crate::{deadline::Deadline, resolver};
 
 /// The loopback addresses of both families.
@@ -44,7 +45,7 @@ pub(crate) async fn listening_elsewhere(endpoint: &Endpoint, deadline: Deadline)
     }
     for other in own_addresses().into_iter().filter(|other| !dialled.contains(other)) {
         let other = SocketAddr::new(other, *port);
-        if matches!(deadline.bound(TcpStream::connect(other)).await, Ok(Ok(_))) {
+        if matches!(deadline.bound(connect_tcp(other)).await, Ok(Ok(_))) {
             return Elsewhere::At(other);
         }
     }

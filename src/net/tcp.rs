@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     own_addresses::is_routed,
-    stream::{Io, Reached, Stream},
+    stream::{Io, Reached, Stream, connect_tcp},
 };
 use crate::{
     deadline::Deadline,
@@ -68,7 +68,7 @@ pub(super) async fn race(
     let run = async {
         loop {
             if let Some(address) = untried.next() {
-                attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+                attempts.spawn(async move { (address, connect_tcp(address).await) });
             }
             let is_last = untried.len() == 0;
             // Until the next address gets its attempt.
@@ -116,7 +116,7 @@ pub(crate) async fn connect_to(
     trace: &Trace,
 ) -> Result<Stream, Failure> {
     let begun = trace.begin(Phase::Connect);
-    match deadline.bound(TcpStream::connect(address)).await {
+    match deadline.bound(connect_tcp(address)).await {
         Ok(Ok(stream)) => Ok(reached(stream, address, begun, trace)),
         Ok(Err(error)) => Err(failure_at(target, address, &error)),
         Err(_) => Err(no_answer(&format!("connecting to {target} timed out after {}: no answer", deadline.limit()))),

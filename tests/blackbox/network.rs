@@ -214,6 +214,19 @@ fn no_local_port_is_told_and_waited_for() {
     assert!(ran.stderr.starts_with(&format!("{line} (")) && ran.stderr.contains(" attempts in 300ms)\n"), "{ran}");
 }
 
+/// A machine that connects from the very port that nothing listens on, so that the socket is connected with itself.
+#[test]
+fn socket_connected_with_itself_is_refused_and_leaves_the_port_free() {
+    const SCRIPT: &str = r#"ip link set lo up && echo "50055 50055" >/proc/sys/net/ipv4/ip_local_port_range &&
+        "$0" "$@"; "$0" "$@"; "$0" "$@" -diagnose"#;
+    let Some(()) = needs::root() else { return };
+    let ran = Probe::wrapped(&["unshare", "--net", "sh", "-c", SCRIPT], ["-addr=127.0.0.1:50055"]).run();
+    let refused = "error: cannot connect to 127.0.0.1:50055: connection refused\n\
+                   hint: nothing listens there; is the server up, and on this port?\n";
+    assert_eq!(ran.stderr, refused.repeat(2), "{ran}");
+    assert!(ran.stdout.contains("  127.0.0.1:50055  connection refused"), "{ran}");
+}
+
 /// A listener that accepts nothing and has a full queue, so that the kernel drops new connections.
 struct FullBacklog {
     address: SocketAddr,
