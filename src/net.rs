@@ -1,6 +1,7 @@
 //! From a target to an open stream: name resolution, then TCP with all addresses raced (RFC 8305), or a unix socket. The
 //! caller may then try the addresses that are left, one by one.
 
+mod elsewhere;
 mod name;
 mod own_addresses;
 mod stream;
@@ -12,7 +13,8 @@ mod unix;
 use std::net::SocketAddr;
 
 pub(crate) use self::{
-    own_addresses::{Elsewhere, is_own, listening_elsewhere},
+    elsewhere::{Elsewhere, listening_elsewhere},
+    own_addresses::is_own,
     stream::{Io, Reached, Stream},
     target::{Endpoint, Host, Target},
     tcp::{connect_to, failure_at, list},

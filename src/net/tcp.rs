@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     own_addresses::is_routed,
-    stream::{Io, Reached, Stream, connect_tcp},
+    stream::{Io, Reached, Stream},
 };
 use crate::{
     deadline::Deadline,
@@ -68,7 +68,7 @@ pub(super) async fn race(
     let run = async {
         loop {
             if let Some(address) = untried.next() {
-                attempts.spawn(async move { (address, connect_tcp(address).await) });
+                attempts.spawn(async move { (address, connect(address).await) });
             }
             let is_last = untried.len() == 0;
             // Until the next address gets its attempt.
@@ -116,11 +116,26 @@ pub(crate) async fn connect_to(
     trace: &Trace,
 ) -> Result<Stream, Failure> {
     let begun = trace.begin(Phase::Connect);
-    match deadline.bound(connect_tcp(address)).await {
+    match deadline.bound(connect(address)).await {
         Ok(Ok(stream)) => Ok(reached(stream, address, begun, trace)),
         Ok(Err(error)) => Err(failure_at(target, address, &error)),
         Err(_) => Err(no_answer(&format!("connecting to {target} timed out after {}: no answer", deadline.limit()))),
     }
+}
+
+/// Connects to an address.
+///
+/// # Errors
+/// Those of the system. A socket that was connected with itself counts as refused: for a port of this machine that nothing
+/// listens on, the system may choose that very port to connect from (RFC 9293, section 3.5).
+pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    if stream.local_addr().is_ok_and(|own| own == address) {
+        // A usual end would keep the port from the server for a minute.
+        let _ = stream.set_zero_linger();
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 /// The failure of one address of several, which it does not name.
